@@ -1,0 +1,3 @@
+//! The `hotbed` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Commands in a guest over a virtio-console: the NixOS backdoor protocol.

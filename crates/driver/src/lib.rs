@@ -1,0 +1,1 @@
+//! Machines that boot, talk and are tested: the test driver as a library.

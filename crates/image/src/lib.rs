@@ -1,0 +1,1 @@
+//! What a machine boots: kernels, initramfs and root images, built once.

@@ -1,0 +1,1 @@
+//! The test driver's Python side: the interpreter and the script's symbols.

@@ -1,0 +1,1 @@
+//! A learning Ethernet switch in user space, for VDE and QEMU sockets.

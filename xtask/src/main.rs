@@ -1,0 +1,3 @@
+//! The project's own jobs: `cargo xtask <job>`.
+
+fn main() {}
