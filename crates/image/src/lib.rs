@@ -1,1 +1,34 @@
 //! What a machine boots: kernels, initramfs and root images, built once.
+//!
+//! [`build`] turns a [`Spec`] into an [`Image`], or finds the one that was built before:
+//!
+//! - [`spec`]: what is wanted: `micro` or `debian`, with packages, files and commands.
+//! - [`cache`]: where it is kept, keyed by everything that goes in.
+//! - [`identity`]: what makes one machine of many: host name, interfaces, hosts.
+//! - [`image`]: what came out, and how QEMU must be told to boot it.
+//!
+//! Invariant: an entry of the cache is whole or absent; nobody ever sees half of one.
+
+pub mod cache;
+mod error;
+pub mod identity;
+pub mod image;
+mod progress;
+pub mod spec;
+
+pub use cache::Cache;
+pub use error::Error;
+pub use identity::{Identity, Interface};
+pub use image::{Image, LogConsole};
+pub use progress::{Progress, Silent};
+pub use spec::{DebianSpec, FileSpec, Spec};
+
+/// Builds the image that `spec` asks for, or finds it in `cache`.
+///
+/// # Errors
+///
+/// When the spec is not valid, a tool is missing or fails, the network or the disk does.
+pub fn build(cache: &Cache, spec: &Spec, progress: &dyn Progress) -> Result<Image, Error> {
+    let _ = (cache, spec, progress);
+    Err(Error::InvalidSpec("images are not built yet".to_owned()))
+}

