@@ -2,7 +2,7 @@
 # /// hotbed
 # [machines.server]
 # image = "debian"
-# packages = ["python3-minimal"]
+# packages = ["python3"]
 # run = ["systemctl enable api.service"]
 #
 # [machines.server.files."/opt/api/api.py"]

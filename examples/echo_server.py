@@ -4,7 +4,7 @@
 #
 # [machines.server]
 # image = "debian"
-# packages = ["python3-minimal"]
+# packages = ["python3"]
 # run = ["systemctl enable echo.service"]
 #
 # [machines.server.files."/usr/local/bin/echo-server"]

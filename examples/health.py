@@ -2,7 +2,7 @@
 # /// hotbed
 # [machines.machine]
 # image = "debian"
-# packages = ["python3-minimal", "curl"]
+# packages = ["python3", "curl"]
 # run = ["systemctl enable health.service"]
 #
 # [machines.machine.files."/srv/health/health"]
