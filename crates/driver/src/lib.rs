@@ -1,1 +1,30 @@
 //! Machines that boot, talk and are tested: the test driver as a library.
+//!
+//! A [`TestConfig`] says which machines and VLANs a test has; a [`Testbed`] makes them; a [`Machine`] boots, takes commands and is
+//! waited for. Everything blocks, and every call that may wait takes a [`Call`]: a deadline and an [`Interrupt`] that is asked at
+//! least every 50 ms, so that no guest and no QEMU can hold a caller for longer than that.
+//!
+//! - [`config`]: what a test file's head or a JSON file asks for; pure.
+//! - [`log`]: what is said on the terminal, line by line.
+//! - [`testbed`]: directories, VLANs, machines, the global timeout and the end.
+//! - [`machine`]: one machine: its QEMU, its shell, its files, its power.
+//!
+//! Invariant: nothing that a testbed starts outlives it, not even when this process is killed.
+
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+
+mod call;
+pub mod config;
+mod error;
+pub mod log;
+pub mod machine;
+pub mod testbed;
+pub mod vlan;
+
+pub use call::{Call, Interrupt, Never};
+pub use config::{MachineConfig, TestConfig};
+pub use error::{CallbackError, Error};
+pub use log::Log;
+pub use machine::Machine;
+pub use testbed::{Options, Testbed};
+pub use vlan::Vlan;

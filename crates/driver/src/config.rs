@@ -1,0 +1,134 @@
+//! What a test asks for: machines, VLANs, timeouts.
+//!
+//! Two forms come in: the head of a test file ([`head`], TOML between `# /// hotbed` and `# ///`) and the JSON that the NixOS
+//! test framework writes ([`json`]). Both come out as a [`TestConfig`]. Nothing here reads a file or a clock.
+
+mod error;
+mod head;
+mod json;
+pub mod names;
+pub mod network;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use error::Error;
+pub use hotbed_image::{FileSpec, LogConsole};
+
+/// The most machines of one test: the last byte of their addresses holds their number.
+pub const MACHINES_MAX: usize = 254;
+/// How long a guest may take to its shell when the test does not say.
+pub const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a test may take when it does not say.
+pub const GLOBAL_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A whole test: its machines, its VLANs, its script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestConfig {
+    /// The machines, sorted by name; each one's number is its place, from 1.
+    pub machines: Vec<MachineConfig>,
+    /// The VLANs, sorted, each once.
+    pub vlans: Vec<u8>,
+    /// How long the whole test may take; `None`: without limit.
+    pub global_timeout: Option<Duration>,
+    /// How long a guest may take from power-on to its shell.
+    pub boot_timeout: Duration,
+    /// The test script; for a test file with a head, the file itself.
+    pub script: PathBuf,
+    /// Whether the NixOS framework asked for the SSH backdoor.
+    pub ssh_backdoor: bool,
+}
+
+impl TestConfig {
+    /// Reads the `# /// hotbed` head of the test file `path`, whose whole text is `text`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no head, or it asks for what cannot be; the error names the file, the line and what to do.
+    pub fn from_python_file(path: &Path, text: &str) -> Result<Self, Error> {
+        head::parse(path, text)
+    }
+
+    /// Reads the NixOS framework's JSON file `path`, whose whole text is `text`.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not JSON, or a field is missing or of the wrong type; the error names the field.
+    pub fn from_json_file(path: &Path, text: &str) -> Result<Self, Error> {
+        json::parse(path, text)
+    }
+
+    /// What the test is called in paths: the script's file name without its extension.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.script.file_stem().map_or_else(
+            || "test".to_owned(),
+            |stem| stem.to_string_lossy().into_owned(),
+        )
+    }
+}
+
+/// One machine of a test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineConfig {
+    /// Its name in the test.
+    pub name: String,
+    /// Its number: its place among the sorted names, from 1.
+    pub number: u8,
+    /// The VLANs that it is on; the i-th (from 1) is the guest's `eth<i>`. Empty for a start script, which knows its own.
+    pub vlans: Vec<u8>,
+    /// What it boots.
+    pub kind: MachineKind,
+}
+
+impl MachineConfig {
+    /// The name of its variable in the script.
+    #[must_use]
+    pub fn identifier(&self) -> String {
+        names::python_identifier(&self.name)
+    }
+}
+
+/// What a machine boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MachineKind {
+    /// An image of ours; Hotbed writes QEMU's command line.
+    Image(Box<ImageMachine>),
+    /// A shell command that starts QEMU with the arguments that are appended; opaque.
+    StartScript(String),
+}
+
+/// A machine that boots an image of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageMachine {
+    /// The image.
+    pub image: ImageKind,
+    /// Debian packages to build in.
+    pub packages: Vec<String>,
+    /// Files to build in, by their path in the guest.
+    pub files: BTreeMap<String, FileSpec>,
+    /// Commands to run in the image when it is built.
+    pub run: Vec<String>,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// A kernel other than the image's.
+    pub kernel: Option<PathBuf>,
+    /// Arguments that come last on QEMU's command line.
+    pub qemu_args: Vec<String>,
+    /// Where the guest's kernel log and journal go.
+    pub log: LogConsole,
+}
+
+/// The images that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageKind {
+    /// Kernel, busybox, bash: boots in little time.
+    Micro,
+    /// Debian with systemd.
+    Debian,
+}
