@@ -1,0 +1,484 @@
+//! One session with a monitor: numbers commands, matches answers to them, keeps events.
+//!
+//! No sockets, no clock, no threads: a front moves the bytes, waits, and asks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::error::{Error, ErrorClass};
+use crate::wire::{Execution, Greeting, MESSAGE_MAX, Malformed, Message, Splitter, encode_command};
+
+mod history;
+#[cfg(test)]
+mod tests;
+
+pub use history::{EVENT_BYTES_MAX, EVENTS_MAX, History};
+
+/// How many commands may be without an answer, those included whose callers gave up. More are refused.
+pub const COMMANDS_MAX: usize = 1024;
+
+/// How many bytes of commands may wait to be sent. One command may always wait; more are refused.
+pub const QUEUE_BYTES_MAX: usize = MESSAGE_MAX;
+
+/// How many commands QEMU is given to run in band. It reads no further when it has more, and would then not see
+/// one that is to run out of band.
+pub const IN_BAND_MAX: usize = 8;
+
+/// How many files may travel beside a command: what QEMU takes at once.
+pub const FILES_MAX: usize = 16;
+
+/// The command that ends negotiation.
+const NEGOTIATION: &str = "qmp_capabilities";
+
+/// Names one command of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommandId(u64);
+
+/// What is to be written to QEMU next, in one piece: the files go with the first byte.
+#[derive(Debug)]
+pub struct Transmit {
+    /// The command, as QEMU reads it.
+    pub bytes: Vec<u8>,
+    /// The files that travel beside it.
+    pub files: Vec<OwnedFd>,
+}
+
+/// A session with a monitor.
+///
+/// ```
+/// use hotbed_qmp::state::Session;
+///
+/// let mut session = Session::new("example");
+/// session.handle_bytes(br#"{"QMP": {"version": {"qemu": {"major": 9, "minor": 0, "micro": 0}}}}"#);
+/// let negotiation = session.poll_transmit().expect("the session answers the greeting");
+/// assert!(negotiation.bytes.starts_with(br#"{"execute":"qmp_capabilities""#));
+/// session.handle_bytes(br#"{"return": {}, "id": "example-0"}"#);
+/// assert!(session.is_ready());
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    /// Begins the number of each command, so that an answer to someone else's command is not taken for ours.
+    tag: String,
+    splitter: Splitter,
+    greeting: Option<Greeting>,
+    is_ready: bool,
+    next: CommandId,
+    commands: BTreeMap<CommandId, Waiting>,
+    in_band: VecDeque<Queued>,
+    out_of_band: VecDeque<Queued>,
+    queued_bytes: usize,
+    in_band_sent: usize,
+    /// The command whose files QEMU holds for it.
+    files_sent: Option<CommandId>,
+    history: History,
+    strays: u64,
+    over: Option<Over>,
+}
+
+/// A command without an answer, or with one that was not taken yet.
+#[derive(Debug)]
+struct Waiting {
+    execution: Execution,
+    is_abandoned: bool,
+    answer: Option<Answer>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Return(Box<RawValue>),
+    Error { class: String, description: String },
+}
+
+/// A command that was not sent yet.
+#[derive(Debug)]
+struct Queued {
+    id: CommandId,
+    transmit: Transmit,
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone)]
+pub enum Over {
+    /// QEMU closed it.
+    Closed,
+    /// QEMU broke the protocol.
+    Malformed(Malformed),
+    /// The socket failed.
+    Socket(Arc<io::Error>),
+}
+
+impl Over {
+    fn error(&self, command: &str) -> Error {
+        match self {
+            Over::Closed => Error::Closed {
+                command: command.to_owned(),
+            },
+            Over::Malformed(Malformed { reason, excerpt }) => Error::Malformed {
+                reason: reason.clone(),
+                excerpt: excerpt.clone(),
+            },
+            Over::Socket(error) => Error::Socket(io::Error::new(error.kind(), Arc::clone(error))),
+        }
+    }
+}
+
+impl Session {
+    /// Begins a session whose commands are numbered `TAG-0`, `TAG-1`, ….
+    ///
+    /// QEMU may send a new session the answer to a command of the session before it: a tag that is another each time
+    /// tells them apart.
+    #[must_use]
+    pub fn new(tag: &str) -> Session {
+        Session {
+            tag: tag.to_owned(),
+            splitter: Splitter::default(),
+            greeting: None,
+            is_ready: false,
+            next: CommandId(0),
+            commands: BTreeMap::new(),
+            in_band: VecDeque::new(),
+            out_of_band: VecDeque::new(),
+            queued_bytes: 0,
+            in_band_sent: 0,
+            files_sent: None,
+            history: History::default(),
+            strays: 0,
+            over: None,
+        }
+    }
+
+    /// Takes the next bytes from QEMU.
+    pub fn handle_bytes(&mut self, bytes: &[u8]) {
+        if self.over.is_some() {
+            return;
+        }
+        self.splitter.handle_bytes(bytes);
+        loop {
+            let parsed = match self.splitter.poll_message() {
+                Ok(None) => return,
+                Ok(Some(message)) => Message::parse(message).map(|parsed| (message.len(), parsed)),
+                Err(broken) => Err(broken),
+            };
+            let handled = parsed.and_then(|(size, message)| self.handle_message(size, message));
+            if let Err(broken) = handled {
+                return self.handle_end(Over::Malformed(broken));
+            }
+        }
+    }
+
+    /// Takes the news that no more bytes will come, or go. Answers and events that came before stay.
+    pub fn handle_end(&mut self, why: Over) {
+        if self.over.is_none() {
+            self.over = Some(why);
+            self.in_band.clear();
+            self.out_of_band.clear();
+            self.queued_bytes = 0;
+        }
+    }
+
+    /// Puts a command in the queue.
+    ///
+    /// # Errors
+    ///
+    /// If the session is over, too much is waiting, the command is too long or its arguments are not JSON, or if it
+    /// is to run out of band and the monitor did not offer that.
+    pub fn submit<A: Serialize + ?Sized>(
+        &mut self,
+        execution: Execution,
+        command: &str,
+        arguments: Option<&A>,
+        files: Vec<OwnedFd>,
+    ) -> Result<CommandId, Error> {
+        if let Some(over) = &self.over {
+            return Err(over.error(command));
+        }
+        if execution == Execution::OutOfBand && !self.runs_out_of_band() {
+            return Err(Error::NoOutOfBand {
+                command: command.to_owned(),
+            });
+        }
+        if files.len() > FILES_MAX {
+            return Err(Error::TooManyFiles {
+                command: command.to_owned(),
+                files: files.len(),
+            });
+        }
+        let bytes = encode_command(execution, command, arguments, &self.wire_id(self.next))
+            .map_err(|source| Error::Arguments {
+                command: command.to_owned(),
+                source,
+            })?;
+        if bytes.len() > MESSAGE_MAX {
+            return Err(Error::TooLong {
+                command: command.to_owned(),
+                size: bytes.len(),
+            });
+        }
+        let is_full = self.queued_bytes > 0 && self.queued_bytes + bytes.len() > QUEUE_BYTES_MAX;
+        if is_full || self.commands.len() >= COMMANDS_MAX {
+            return Err(Error::Busy {
+                command: command.to_owned(),
+            });
+        }
+        Ok(self.enqueue(execution, Transmit { bytes, files }))
+    }
+
+    /// Puts a command in the queue, in band and without files, with arguments that are JSON values.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Session::submit).
+    pub fn submit_json(
+        &mut self,
+        command: &str,
+        arguments: Option<&Value>,
+    ) -> Result<CommandId, Error> {
+        self.submit(Execution::InBand, command, arguments, Vec::new())
+    }
+
+    /// Gives what is to be written next, or none for now.
+    ///
+    /// None may turn to some after [`handle_bytes`](Session::handle_bytes): QEMU is given no more than
+    /// [`IN_BAND_MAX`] commands at once, and files for one command only, because it drops those that it holds when
+    /// others come.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        if let Some(urgent) = self.out_of_band.front()
+            && self.may_send_files(urgent)
+        {
+            let queued = self.out_of_band.pop_front()?;
+            return Some(self.sent(queued));
+        }
+        let is_negotiation = self.in_band.front()?.id == CommandId(0);
+        if !self.is_ready && !is_negotiation || self.in_band_sent >= IN_BAND_MAX {
+            return None;
+        }
+        if !self.may_send_files(self.in_band.front()?) {
+            return None;
+        }
+        let queued = self.in_band.pop_front()?;
+        self.in_band_sent += 1;
+        Some(self.sent(queued))
+    }
+
+    /// Gives the answer to a command, once; none if it did not come yet.
+    ///
+    /// # Errors
+    ///
+    /// If QEMU refused the command, if the answer was taken before, or if the session ended without one.
+    pub fn poll_answer(
+        &mut self,
+        id: CommandId,
+        command: &str,
+    ) -> Result<Option<Box<RawValue>>, Error> {
+        let Some(waiting) = self.commands.get_mut(&id) else {
+            return Err(Error::Answered {
+                command: command.to_owned(),
+            });
+        };
+        let Some(answer) = waiting.answer.take() else {
+            return match &self.over {
+                Some(over) => Err(over.error(command)),
+                None => Ok(None),
+            };
+        };
+        self.commands.remove(&id);
+        match answer {
+            Answer::Return(value) => Ok(Some(value)),
+            Answer::Error { class, description } => {
+                let class = ErrorClass::from_name(&class);
+                Err(Error::Command {
+                    command: command.to_owned(),
+                    class,
+                    description,
+                })
+            }
+        }
+    }
+
+    /// Lets an answer go that nobody will take. A command that was not sent yet is sent all the same.
+    pub fn abandon(&mut self, id: CommandId) {
+        if let Some(waiting) = self.commands.get_mut(&id) {
+            waiting.is_abandoned = true;
+            if waiting.answer.is_some() {
+                self.commands.remove(&id);
+            }
+        }
+    }
+
+    /// Gives the events that are kept.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Gives what QEMU said when the session began.
+    #[must_use]
+    pub fn greeting(&self) -> Option<&Greeting> {
+        self.greeting.as_ref()
+    }
+
+    /// Says whether negotiation is over, so that commands go out.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    /// Says whether commands may run out of band.
+    #[must_use]
+    pub fn runs_out_of_band(&self) -> bool {
+        self.is_ready
+            && self
+                .greeting
+                .as_ref()
+                .is_some_and(Greeting::offers_out_of_band)
+    }
+
+    /// Gives the error of something that waits for a session which is over; none while it is not.
+    #[must_use]
+    pub fn end(&self, waiting_for: &str) -> Option<Error> {
+        self.over.as_ref().map(|over| over.error(waiting_for))
+    }
+
+    /// Gives how many answers came to commands that this session did not send. They are passed over.
+    #[must_use]
+    pub fn strays(&self) -> u64 {
+        self.strays
+    }
+}
+
+impl Session {
+    fn handle_message(&mut self, size: usize, message: Message) -> Result<(), Malformed> {
+        match message {
+            Message::Greeting(greeting) => self.handle_greeting(greeting),
+            Message::Event {
+                name,
+                data,
+                timestamp,
+            } => {
+                self.history.push(size, name, data, timestamp);
+                Ok(())
+            }
+            Message::Return { id, value } => self.handle_answer(id, Answer::Return(value)),
+            Message::Error {
+                id,
+                class,
+                description,
+            } => self.handle_answer(id, Answer::Error { class, description }),
+        }
+    }
+
+    fn handle_greeting(&mut self, greeting: Greeting) -> Result<(), Malformed> {
+        if self.greeting.is_some() {
+            return Err(Malformed::new("a second greeting", b""));
+        }
+        let enable: &[&str] = if greeting.offers_out_of_band() {
+            &["oob"]
+        } else {
+            &[]
+        };
+        self.greeting = Some(greeting);
+        let arguments = serde_json::json!({ "enable": enable });
+        let bytes = encode_command(
+            Execution::InBand,
+            NEGOTIATION,
+            Some(&arguments),
+            &self.wire_id(self.next),
+        )
+        .map_err(|error| Malformed::new(error.to_string(), b""))?;
+        self.enqueue(
+            Execution::InBand,
+            Transmit {
+                bytes,
+                files: Vec::new(),
+            },
+        );
+        Ok(())
+    }
+
+    fn handle_answer(&mut self, id: Option<Value>, answer: Answer) -> Result<(), Malformed> {
+        let id = id
+            .as_ref()
+            .and_then(Value::as_str)
+            .and_then(|id| self.own_id(id));
+        let Some((id, waiting)) = id.and_then(|id| Some((id, self.commands.get_mut(&id)?))) else {
+            self.strays += 1;
+            return Ok(());
+        };
+        if waiting.answer.is_some() {
+            self.strays += 1;
+            return Ok(());
+        }
+        if waiting.execution == Execution::InBand {
+            self.in_band_sent = self.in_band_sent.saturating_sub(1);
+        }
+        self.files_sent.take_if(|holder| *holder == id);
+        if id == CommandId(0) {
+            self.commands.remove(&id);
+            return self.handle_negotiated(answer);
+        }
+        if waiting.is_abandoned {
+            self.commands.remove(&id);
+        } else {
+            waiting.answer = Some(answer);
+        }
+        Ok(())
+    }
+
+    fn handle_negotiated(&mut self, answer: Answer) -> Result<(), Malformed> {
+        match answer {
+            Answer::Return(_) => {
+                self.is_ready = true;
+                Ok(())
+            }
+            Answer::Error { description, .. } => Err(Malformed::new(
+                "the greeting's capabilities were refused",
+                description.as_bytes(),
+            )),
+        }
+    }
+
+    fn enqueue(&mut self, execution: Execution, transmit: Transmit) -> CommandId {
+        let id = self.next;
+        self.next = CommandId(id.0 + 1);
+        self.queued_bytes += transmit.bytes.len();
+        let waiting = Waiting {
+            execution,
+            is_abandoned: false,
+            answer: None,
+        };
+        self.commands.insert(id, waiting);
+        let queue = match execution {
+            Execution::InBand => &mut self.in_band,
+            Execution::OutOfBand => &mut self.out_of_band,
+        };
+        queue.push_back(Queued { id, transmit });
+        id
+    }
+
+    fn sent(&mut self, queued: Queued) -> Transmit {
+        self.queued_bytes -= queued.transmit.bytes.len();
+        if !queued.transmit.files.is_empty() {
+            self.files_sent = Some(queued.id);
+        }
+        queued.transmit
+    }
+
+    fn may_send_files(&self, queued: &Queued) -> bool {
+        queued.transmit.files.is_empty() || self.files_sent.is_none()
+    }
+
+    fn wire_id(&self, id: CommandId) -> String {
+        format!("{}-{}", self.tag, id.0)
+    }
+
+    fn own_id(&self, id: &str) -> Option<CommandId> {
+        let number = id.strip_prefix(&self.tag)?.strip_prefix('-')?;
+        number.parse().ok().map(CommandId)
+    }
+}

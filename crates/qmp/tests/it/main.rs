@@ -1,0 +1,1 @@
+//! The client against a fake and a real QEMU.
