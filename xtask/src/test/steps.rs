@@ -1,0 +1,245 @@
+//! The steps, from the cheapest to the dearest.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use super::Context;
+use crate::run::Job;
+use crate::setup::needs::Purpose;
+use crate::{nix, stubs, tidy, workspace};
+
+/// How long one example may take, image building included.
+const EXAMPLE_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// One step of `cargo xtask test`.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// What it is called on the command line and in the summary.
+    pub(super) name: &'static str,
+    /// What it checks.
+    pub(super) about: &'static str,
+    /// What must be installed for it.
+    pub(super) purposes: &'static [Purpose],
+    /// Steps that must have passed.
+    pub(super) after: &'static [&'static str],
+    /// Does it.
+    pub(super) body: fn(&mut Context<'_>) -> anyhow::Result<()>,
+}
+
+/// All steps.
+pub(super) const STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        about: "sources are formatted",
+        purposes: &[Purpose::Build],
+        after: &[],
+        body: fmt,
+    },
+    Step {
+        name: "tidy",
+        about: "the rules of the source tree",
+        purposes: &[Purpose::Build],
+        after: &[],
+        body: tidy,
+    },
+    Step {
+        name: "nix",
+        about: "the flake evaluates",
+        purposes: &[Purpose::Nix],
+        after: &[],
+        body: nix::check,
+    },
+    Step {
+        name: "stubs",
+        about: "the Python stubs, by mypy",
+        purposes: &[Purpose::Stubs],
+        after: &[],
+        body: stubs::check,
+    },
+    Step {
+        name: "clippy",
+        about: "lints of every target",
+        purposes: &[Purpose::Build],
+        after: &[],
+        body: clippy,
+    },
+    Step {
+        name: "doc",
+        about: "documentation builds and its links hold",
+        purposes: &[Purpose::Build],
+        after: &[],
+        body: doc,
+    },
+    Step {
+        name: "fuzz",
+        about: "the fuzz targets compile",
+        purposes: &[Purpose::Build],
+        after: &[],
+        body: fuzz,
+    },
+    Step {
+        name: "build",
+        about: "programs and tests compile",
+        purposes: &[Purpose::Build],
+        after: &[],
+        body: build,
+    },
+    Step {
+        name: "test",
+        about: "unit, property and integration tests, with real QEMU",
+        purposes: &[Purpose::Build, Purpose::Guests, Purpose::Peers],
+        after: &["build"],
+        body: test,
+    },
+    Step {
+        name: "doctest",
+        about: "examples in the documentation",
+        purposes: &[Purpose::Build],
+        after: &["build"],
+        body: doctest,
+    },
+    Step {
+        name: "bench",
+        about: "every benchmark runs once",
+        purposes: &[Purpose::Build, Purpose::Guests, Purpose::Peers],
+        after: &["build"],
+        body: bench,
+    },
+    Step {
+        name: "examples",
+        about: "every test file in examples/",
+        purposes: &[Purpose::Build, Purpose::Guests],
+        after: &["build"],
+        body: examples,
+    },
+];
+
+fn cargo(arguments: &[&str]) -> Job {
+    Job::new(workspace::cargo()).args(arguments)
+}
+
+fn fmt(context: &mut Context<'_>) -> anyhow::Result<()> {
+    context.run("", cargo(&["fmt", "--all", "--check"]))?;
+    context.run(
+        "fuzz",
+        cargo(&[
+            "fmt",
+            "--all",
+            "--check",
+            "--manifest-path",
+            "fuzz/Cargo.toml",
+        ]),
+    )?;
+    Ok(())
+}
+
+fn tidy(context: &mut Context<'_>) -> anyhow::Result<()> {
+    let findings = tidy::findings(context.workspace, context.runner)?;
+    match findings.as_slice() {
+        [] => context.tally.pass(),
+        findings => context.tally.fail("tidy", &findings.join("\n")),
+    }
+    Ok(())
+}
+
+fn clippy(context: &mut Context<'_>) -> anyhow::Result<()> {
+    context.run(
+        "",
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]),
+    )?;
+    Ok(())
+}
+
+fn doc(context: &mut Context<'_>) -> anyhow::Result<()> {
+    let job = cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    context.run("", job)?;
+    Ok(())
+}
+
+fn fuzz(context: &mut Context<'_>) -> anyhow::Result<()> {
+    // A folder of its own below target/: its dependencies are locked apart from the workspace's.
+    let target = context.workspace.target().join("fuzz");
+    let job =
+        cargo(&["check", "--manifest-path", "fuzz/Cargo.toml"]).env("CARGO_TARGET_DIR", target);
+    context.run("", job)?;
+    Ok(())
+}
+
+fn build(context: &mut Context<'_>) -> anyhow::Result<()> {
+    if context.run("programs", cargo(&["build", "--workspace"]))? {
+        context.run("tests", cargo(&["test", "--workspace", "--no-run"]))?;
+    }
+    Ok(())
+}
+
+/// One test binary after the other, as cargo does it: several boot guests, and those share the cores.
+fn test(context: &mut Context<'_>) -> anyhow::Result<()> {
+    context.run(
+        "",
+        cargo(&[
+            "test",
+            "--workspace",
+            "--no-fail-fast",
+            "--lib",
+            "--bins",
+            "--tests",
+        ]),
+    )?;
+    Ok(())
+}
+
+fn doctest(context: &mut Context<'_>) -> anyhow::Result<()> {
+    context.run(
+        "",
+        cargo(&["test", "--workspace", "--no-fail-fast", "--doc"]),
+    )?;
+    Ok(())
+}
+
+fn bench(context: &mut Context<'_>) -> anyhow::Result<()> {
+    context.run(
+        "",
+        cargo(&[
+            "test",
+            "--package",
+            "hotbed-benches",
+            "--no-fail-fast",
+            "--benches",
+        ]),
+    )?;
+    Ok(())
+}
+
+/// Each file is a test; a new one needs no entry anywhere.
+fn examples(context: &mut Context<'_>) -> anyhow::Result<()> {
+    let folder = context.workspace.root().join("examples");
+    let entries =
+        std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "py"));
+    files.sort();
+    ensure!(!files.is_empty(), "examples/ holds no test");
+    for file in files {
+        let name = file
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let job = Job::new(context.workspace.hotbed())
+            .args(["run".as_ref(), file.as_os_str()])
+            .limit(EXAMPLE_LIMIT);
+        context.run(&name, job)?;
+    }
+    Ok(())
+}
