@@ -3,9 +3,12 @@
 //! Two forms come in: the head of a test file ([`head`], TOML between `# /// hotbed` and `# ///`) and the JSON that the NixOS
 //! test framework writes ([`json`]). Both come out as a [`TestConfig`]. Nothing here reads a file or a clock.
 
+mod duration;
 mod error;
+mod fields;
 mod head;
 mod json;
+mod machine_head;
 pub mod names;
 pub mod network;
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod console_text;
 mod files;
 mod monitor;
 mod power;
+pub(crate) mod quoting;
 mod shell;
 mod units;
 mod wait;
