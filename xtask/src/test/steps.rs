@@ -121,17 +121,10 @@ fn cargo(arguments: &[&str]) -> Job {
 }
 
 fn fmt(context: &mut Context<'_>) -> anyhow::Result<()> {
-    context.run("", cargo(&["fmt", "--all", "--check"]))?;
-    context.run(
-        "fuzz",
-        cargo(&[
-            "fmt",
-            "--all",
-            "--check",
-            "--manifest-path",
-            "fuzz/Cargo.toml",
-        ]),
-    )?;
+    let check = ["--", "--color", "never"];
+    context.run("", cargo(&["fmt", "--all", "--check"]).args(check))?;
+    let fuzz = cargo(&["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"]);
+    context.run("fuzz", fuzz.args(check))?;
     Ok(())
 }
 

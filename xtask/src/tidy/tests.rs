@@ -86,6 +86,14 @@ fn edge_sideways_is_found_in_tests_and_build_scripts_too() {
 }
 
 #[test]
+fn crate_may_name_itself_in_its_tests() {
+    assert_eq!(
+        layers::findings(&tree("hotbed-qmp", &[("hotbed-qmp", Some("dev"))])),
+        [""; 0]
+    );
+}
+
+#[test]
 fn nothing_in_the_layers_may_use_what_stands_beside_them() {
     assert!(edge("hotbed-qmp", "xtask", Some("dev"))[0].contains("out of the layers"));
     assert_eq!(edge("hotbed-benches", "hotbed-cli", None), [""; 0]);

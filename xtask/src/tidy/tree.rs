@@ -72,6 +72,11 @@ impl Tree {
         }
         Ok(Self { files, packages })
     }
+
+    /// Whether a package of this name is ours.
+    pub(super) fn has_package(&self, name: &str) -> bool {
+        self.packages.iter().any(|package| package.name == name)
+    }
 }
 
 impl Package {
