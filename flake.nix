@@ -1,0 +1,25 @@
+{
+  description = "Hotbed: a warm testbed for virtual machines";
+
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
+
+  outputs =
+    { self, nixpkgs }:
+    let
+      system = "x86_64-linux";
+      pkgs = nixpkgs.legacyPackages.${system};
+      hotbed = pkgs.callPackage ./nix/package.nix { };
+    in
+    {
+      packages.${system} = {
+        inherit hotbed;
+        default = hotbed;
+      };
+      apps.${system}.default = {
+        type = "app";
+        program = "${self.packages.${system}.hotbed}/bin/hotbed";
+        meta.description = "Run a test";
+      };
+      devShells.${system}.default = pkgs.callPackage ./nix/shell.nix { inherit hotbed; };
+    };
+}

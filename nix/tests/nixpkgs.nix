@@ -1,0 +1,70 @@
+# A stand-in for the nixpkgs flake: as much of it as our expressions touch, and nothing that builds.
+#
+# A package is a set that becomes its store path in a string, as a derivation does. `callPackage` hands a function the
+# arguments that it names and throws on one that is not here, so that a misspelt argument fails as it would with nixpkgs.
+let
+  package = name: {
+    type = "derivation";
+    pname = name;
+    outPath = "/nix/store/00000000000000000000000000000000-${name}";
+  };
+
+  names = [
+    "apt"
+    "cargo"
+    "clippy"
+    "dpkg"
+    "erofs-utils"
+    "makeWrapper"
+    "mmdebstrap"
+    "qemu_kvm"
+    "rust-analyzer"
+    "rustc"
+    "rustfmt"
+    "vde2"
+  ];
+
+  derive = arguments: arguments // package "${arguments.pname}-${arguments.version}";
+
+  pkgs =
+    builtins.listToAttrs (
+      map (name: {
+        inherit name;
+        value = package name;
+      }) names
+    )
+    // {
+      inherit callPackage;
+      lib = {
+        fileset = {
+          unions = paths: assert builtins.all builtins.pathExists paths; paths;
+          toSource = { root, fileset }: assert builtins.isList fileset; root;
+        };
+        licenses = {
+          mit.spdxId = "MIT";
+          asl20.spdxId = "Apache-2.0";
+        };
+        makeBinPath = packages: builtins.concatStringsSep ":" (map (package: "${package}/bin") packages);
+      };
+      mkShell = arguments: arguments // package "nix-shell";
+      pkgsStatic = {
+        bash = package "bash-static-x86_64-unknown-linux-musl";
+        busybox = package "busybox-static-x86_64-unknown-linux-musl";
+      };
+      python3 = package "python3" // {
+        interpreter = "${package "python3"}/bin/python3";
+      };
+      runCommand = name: environment: script: package name;
+      rustPlatform.buildRustPackage = derive;
+    };
+
+  callPackage =
+    path: overrides:
+    let
+      function = import path;
+    in
+    function (builtins.mapAttrs (name: hasDefault: overrides.${name} or pkgs.${name}) (builtins.functionArgs function));
+in
+{
+  legacyPackages.x86_64-linux = pkgs;
+}
