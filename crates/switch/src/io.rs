@@ -1,12 +1,44 @@
-//! Reads sockets, asks the state, writes sockets.
+//! Reads sockets, asks the state, writes sockets. The only part that may block.
+//!
+//! - [`Switch`]: the handle. What it is asked becomes a job for the switch's thread.
+//! - `engine`: that thread: one epoll loop. `fabric` has the ports and the way between them; `port` sends and queues.
+//! - `vde`, `sockets`: how ports come to be. `capture`: the file, and the thread that writes it.
 
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::SocketType;
+
+use self::capture::Capture;
+use self::engine::{Engine, Job, Listener};
+use self::fabric::Fabric;
+use self::port::{Peer, Transport};
+use self::token::Token;
+use self::vde::Directory;
 use crate::error::Error;
 use crate::report::{CaptureSummary, PortInfo, StationInfo, Totals};
-use crate::state::PortId;
+use crate::state::queue::{QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX};
+use crate::state::{PortId, STATION_TTL, STATIONS_MAX, Stations};
+use crate::wire::stream::Deframer;
+
+mod capture;
+mod engine;
+mod fabric;
+mod port;
+mod sockets;
+mod token;
+mod vde;
+
+/// Ports that a switch has at most, unless it is told otherwise.
+pub const PORTS_MAX: usize = 1024;
 
 /// What a switch is called, and its bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,19 +61,24 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             name: "vlan".to_owned(),
-            ports_max: 1024,
-            stations_max: 16_384,
-            station_ttl: Duration::from_secs(300),
-            queue_frames_max: 1024,
-            queue_bytes_max: 1 << 20,
+            ports_max: PORTS_MAX,
+            stations_max: STATIONS_MAX,
+            station_ttl: STATION_TTL,
+            queue_frames_max: QUEUE_FRAMES_MAX,
+            queue_bytes_max: QUEUE_BYTES_MAX,
         }
     }
 }
 
 /// A running switch. Dropping it stops its thread and removes its sockets.
+///
+/// It can be used from many threads at once.
 #[derive(Debug)]
 pub struct Switch {
-    config: Config,
+    name: String,
+    jobs: Sender<Job>,
+    wake: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Switch {
@@ -51,7 +88,33 @@ impl Switch {
     ///
     /// [`Error::Start`] when the host has no thread or descriptor left.
     pub fn start(config: Config) -> Result<Switch, Error> {
-        Ok(Switch { config })
+        let name = config.name.clone();
+        let start_error = |source| Error::Start {
+            name: name.clone(),
+            source,
+        };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(|errno| start_error(errno.into()))?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|errno| start_error(errno.into()))?;
+        let wake_data = EventData::new_u64(Token::Wake.to_u64());
+        epoll::add(&epoll, &wake, wake_data, EventFlags::IN)
+            .map_err(|errno| start_error(errno.into()))?;
+        let wake = Arc::new(wake);
+        let (jobs, queue) = channel();
+        let for_thread = Arc::clone(&wake);
+        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
+            let (stations_max, ttl) = (config.stations_max, config.station_ttl);
+            let stations = Stations::new(Instant::now(), stations_max, ttl, secret_seed());
+            Engine::new(Fabric::new(config, epoll, stations), queue, for_thread).run();
+        });
+        let thread = Some(thread.map_err(start_error)?);
+        Ok(Switch {
+            name,
+            jobs,
+            wake,
+            thread,
+        })
     }
 
     /// Takes VDE clients at `dir`, which is made if it is not there (mode 0700), as is `dir/ctl`.
@@ -59,17 +122,28 @@ impl Switch {
     /// # Errors
     ///
     /// [`Error::Listen`] when the socket cannot be made.
-    pub fn listen_vde(&self, _dir: &Path) -> Result<(), Error> {
-        Err(self.stopped())
+    pub fn listen_vde(&self, dir: &Path) -> Result<(), Error> {
+        let listener = Directory::listen(dir).map_err(|source| Error::Listen {
+            path: dir.to_owned(),
+            source,
+        })?;
+        self.call(|engine| engine.add_listener(Listener::Vde(listener)))?
     }
 
     /// Takes connections of `qemu -netdev stream,server=off` at `path`: a port for each.
     ///
+    /// A port is named after the file: `server` for `/run/server.sock`.
+    ///
     /// # Errors
     ///
     /// [`Error::Listen`] when the socket cannot be made.
-    pub fn listen_stream(&self, _path: &Path) -> Result<(), Error> {
-        Err(self.stopped())
+    pub fn listen_stream(&self, path: &Path) -> Result<(), Error> {
+        let path = path.to_owned();
+        let socket = sockets::listen(&path).map_err(|source| Error::Listen {
+            path: path.clone(),
+            source,
+        })?;
+        self.call(|engine| engine.add_listener(Listener::Stream { socket, path }))?
     }
 
     /// Adds a port that speaks `-netdev stream` over a connected socket.
@@ -77,19 +151,37 @@ impl Switch {
     /// # Errors
     ///
     /// [`Error::Full`], or [`Error::Port`] when the socket cannot be used.
-    pub fn add_stream(&self, _stream: UnixStream, _name: &str) -> Result<PortId, Error> {
-        Err(self.stopped())
+    pub fn add_stream(&self, stream: UnixStream, name: &str) -> Result<PortId, Error> {
+        let name = name.to_owned();
+        let transport = Transport::Stream(Deframer::default());
+        self.call(|engine| engine.add_port(name, stream.into(), transport))?
     }
 
     /// Adds a port that speaks `-netdev dgram`: it receives at `local` and sends to `remote`.
     ///
-    /// `remote` need not exist yet.
+    /// `remote` need not exist yet, and may be made anew: the switch looks for it again and again.
     ///
     /// # Errors
     ///
     /// [`Error::Full`], or [`Error::Port`] when the socket cannot be made.
-    pub fn add_dgram(&self, _local: &Path, _remote: &Path, _name: &str) -> Result<PortId, Error> {
-        Err(self.stopped())
+    pub fn add_dgram(&self, local: &Path, remote: &Path, name: &str) -> Result<PortId, Error> {
+        let name = name.to_owned();
+        let port_error = |source| Error::Port {
+            name: name.clone(),
+            source,
+        };
+        let socket = sockets::datagram().map_err(port_error)?;
+        sockets::bind(socket.as_fd(), local, SocketType::DGRAM).map_err(port_error)?;
+        let (local, remote) = (local.to_owned(), remote.to_owned());
+        let peer = Peer::Gone {
+            look_again: Instant::now(),
+        };
+        let transport = Transport::Dgram {
+            local,
+            remote,
+            peer,
+        };
+        self.call(|engine| engine.add_port(name, socket, transport))?
     }
 
     /// Takes a port off the switch.
@@ -98,31 +190,51 @@ impl Switch {
     ///
     /// [`Error::NoPort`] when it is gone already.
     pub fn remove(&self, port: PortId) -> Result<(), Error> {
-        Err(Error::NoPort(port))
+        let was_there = self.call(move |engine| engine.fabric.close(port))?;
+        if was_there {
+            Ok(())
+        } else {
+            Err(Error::NoPort(port))
+        }
     }
 
     /// Lists the ports as they are now, by number.
     pub fn ports(&self) -> Vec<PortInfo> {
-        Vec::new()
+        self.call(|engine| engine.fabric.infos())
+            .unwrap_or_default()
     }
 
     /// Lists the stations that are known now, by address.
     pub fn stations(&self) -> Vec<StationInfo> {
-        Vec::new()
+        self.call(|engine| engine.fabric.stations.known(Instant::now()))
+            .unwrap_or_default()
     }
 
     /// Says what the switch did so far.
     pub fn totals(&self) -> Totals {
-        Totals::default()
+        self.call(|engine| engine.fabric.totals())
+            .unwrap_or_default()
     }
 
-    /// Writes every frame that comes in from now on to a pcapng file.
+    /// Writes every frame that comes in from now on to a pcapng file, with an interface for each port.
     ///
     /// # Errors
     ///
     /// [`Error::CaptureRunning`], or [`Error::Capture`] when the file cannot be made.
-    pub fn start_capture(&self, _path: &Path) -> Result<(), Error> {
-        Err(self.stopped())
+    pub fn start_capture(&self, path: &Path) -> Result<(), Error> {
+        let path = path.to_owned();
+        self.call(move |engine| {
+            if let Some(running) = &engine.fabric.capture {
+                return Err(Error::CaptureRunning(running.path.clone()));
+            }
+            let mut capture =
+                Capture::start(path.clone()).map_err(|source| Error::Capture { path, source })?;
+            for port in engine.fabric.ports_mut() {
+                capture.add_port(port.id, &port.name);
+            }
+            engine.fabric.capture = Some(capture);
+            Ok(())
+        })?
     }
 
     /// Ends the capture; when it returns, the file is whole.
@@ -131,15 +243,49 @@ impl Switch {
     ///
     /// [`Error::NoCapture`], or [`Error::Capture`] when the file could not be written.
     pub fn stop_capture(&self) -> Result<CaptureSummary, Error> {
-        Err(Error::NoCapture)
+        let capture = self.call(|engine| engine.fabric.capture.take())?;
+        capture.ok_or(Error::NoCapture)?.finish()
     }
 
     /// Gives the name it was started with.
     pub fn name(&self) -> &str {
-        &self.config.name
+        &self.name
     }
 
-    fn stopped(&self) -> Error {
-        Error::Stopped(self.config.name.clone())
+    /// Has the switch's thread do something, and waits for what it says.
+    fn call<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, answers) = sync_channel(1);
+        let job: Job = Box::new(move |engine| {
+            let _ = answer.send(job(engine));
+        });
+        let stopped = || Error::Stopped(self.name.clone());
+        self.jobs.send(job).map_err(|_| stopped())?;
+        self.wake();
+        answers.recv().map_err(|_| stopped())
     }
+
+    fn wake(&self) {
+        // It fails only when 2^64 calls were not seen yet; then the thread is awake.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        let stop: Job = Box::new(Engine::stop);
+        if self.jobs.send(stop).is_ok() {
+            self.wake();
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // A panic there was printed already.
+        }
+    }
+}
+
+/// Draws what places stations in their buckets.
+fn secret_seed() -> [u64; 2] {
+    [0_u64, 1].map(|number| RandomState::new().hash_one(number))
 }

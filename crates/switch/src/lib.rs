@@ -1,14 +1,46 @@
-//! A learning Ethernet switch in user space, for VDE and QEMU sockets.
+//! A learning Ethernet switch in user space: one per virtual LAN, for VDE and QEMU sockets.
+//!
+//! A frame comes in from one socket and goes out to others, through three parts:
+//!
+//! - [`wire`]: bytes to values; every length check is here.
+//! - [`state`]: [`Stations`](state::Stations) decides where a frame goes. No sockets, no clock, no threads.
+//! - [`io`]: reads sockets, asks the state, writes sockets. The only part that may block.
+//!
+//! Frames go through in batches: what one `recvmmsg` brings is sorted by the port it goes to, and each of those gets
+//! one `sendmmsg` that points into the receive buffers. Nothing is allocated or copied for a frame, unless its port is
+//! slow; then it waits in that port's own bounded queue, and nobody else waits for it.
+//!
+//! Invariants: a frame never goes back out of the port it came in by, and never waits for another port. Frames are
+//! never changed; an 802.1Q tag goes through untouched.
+//!
+//! ```
+//! use hotbed_switch::{Config, Switch};
+//!
+//! let dir = tempfile::tempdir().unwrap();
+//! let switch = Switch::start(Config { name: "vlan1".to_owned(), ..Config::default() })?;
+//! switch.listen_vde(&dir.path().join("vde1.ctl"))?; // qemu -netdev vde,sock=…/vde1.ctl
+//! assert!(switch.ports().is_empty(), "nobody has connected yet");
+//! # Ok::<(), hotbed_switch::Error>(())
+//! ```
 
 mod error;
-#[expect(clippy::disallowed_types, reason = "the I/O shell")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the I/O shell"
+)]
 pub mod io;
 pub mod report;
 pub mod state;
+#[expect(
+    unsafe_code,
+    reason = "recvmmsg and sendmmsg with headers that are made once"
+)]
+mod sys;
 pub mod wire;
 
 pub use error::Error;
-pub use io::{Config, Switch};
+pub use io::{Config, PORTS_MAX, Switch};
 pub use report::{CaptureSummary, Counters, Drops, PortInfo, PortKind, StationInfo, Totals};
-pub use state::PortId;
+pub use state::{PortId, STATION_TTL, STATIONS_MAX};
 pub use wire::MacAddr;

@@ -1,0 +1,377 @@
+//! The ports of a switch and the way between them.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Instant, SystemTime};
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+use super::Config;
+use super::capture::Capture;
+use super::port::{self, Link, Port, Transport};
+use super::token::Token;
+use crate::error::Error;
+use crate::report::{Counters, PortInfo, Totals};
+use crate::state::queue::Queue;
+use crate::state::{Egress, PortId, Stations};
+use crate::sys::{BATCH, RecvBatch};
+use crate::wire::stream::{self, Deframer};
+use crate::wire::{FRAME_MAX, Frame, Span};
+
+/// All ports, who is behind them, and the batch of frames that is on its way.
+pub(super) struct Fabric {
+    epoll: OwnedFd,
+    config: Config,
+    /// Port 1 is at place 0.
+    slots: Vec<Slot>,
+    pub(super) stations: Stations,
+    /// Ports that have pending frames.
+    touched: Vec<PortId>,
+    pub(super) capture: Option<Capture>,
+    /// Of ports that are gone, and of the switch as such.
+    pub(super) totals: Totals,
+}
+
+struct Slot {
+    /// The port that is here, or the next one to be here.
+    id: PortId,
+    port: Option<Box<Port>>,
+}
+
+impl Fabric {
+    pub(super) fn new(config: Config, epoll: OwnedFd, stations: Stations) -> Fabric {
+        Fabric {
+            epoll,
+            config,
+            slots: Vec::new(),
+            stations,
+            touched: Vec::new(),
+            capture: None,
+            totals: Totals::default(),
+        }
+    }
+
+    pub(super) fn epoll(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+
+    pub(super) fn ports_max(&self) -> usize {
+        self.config.ports_max
+    }
+
+    /// Finds a free place: the one that was asked for, or the first.
+    pub(super) fn free_id(&mut self, wanted: Option<u32>) -> Option<PortId> {
+        let place = match wanted {
+            Some(number) => usize::try_from(number).ok()?.checked_sub(1)?,
+            None => self
+                .slots
+                .iter()
+                .position(|slot| slot.port.is_none())
+                .unwrap_or(self.slots.len()),
+        };
+        if place >= self.config.ports_max {
+            return None;
+        }
+        while self.slots.len() <= place {
+            let number = u16::try_from(self.slots.len() + 1).ok()?;
+            self.slots.push(Slot {
+                id: PortId::new(number, 0),
+                port: None,
+            });
+        }
+        let slot = &self.slots[place];
+        slot.port.is_none().then_some(slot.id)
+    }
+
+    /// Adds a port at a place that [`Fabric::free_id`] gave.
+    pub(super) fn add(
+        &mut self,
+        id: PortId,
+        name: String,
+        socket: OwnedFd,
+        transport: Transport,
+    ) -> Result<PortId, Error> {
+        let (frames_max, bytes_max) = (self.config.queue_frames_max, self.config.queue_bytes_max);
+        // A stream must be able to keep the rest of a frame.
+        let bytes_max = bytes_max.max(stream::PREFIX_LEN + FRAME_MAX);
+        let port = Box::new(Port {
+            id,
+            name,
+            socket,
+            transport,
+            counters: Counters::default(),
+            pending: Vec::with_capacity(BATCH),
+            queue: Queue::new(frames_max.max(1), bytes_max),
+            awaits_room: false,
+        });
+        let watched = epoll::add(&self.epoll, &port.socket, data(id), EventFlags::IN);
+        watched.map_err(|errno| Error::Port {
+            name: port.name.clone(),
+            source: errno.into(),
+        })?;
+        if let Some(capture) = &mut self.capture {
+            capture.add_port(id, &port.name);
+        }
+        if let Some(slot) = self.slots.get_mut(place_of(id)) {
+            slot.port = Some(port);
+        }
+        Ok(id)
+    }
+
+    /// Takes a port off, if it is still there.
+    pub(super) fn close(&mut self, id: PortId) -> bool {
+        let Some(slot) = self.slots.get_mut(place_of(id)) else {
+            return false;
+        };
+        let Some(port) = slot.port.take_if(|port| port.id == id) else {
+            return false;
+        };
+        slot.id = id.next();
+        add_counters(&mut self.totals.counters, &port.counters);
+        self.stations.handle_port_gone(id);
+        true // Dropping the socket takes it off epoll: nobody else has a descriptor of it.
+    }
+
+    pub(super) fn port_mut(&mut self, id: PortId) -> Option<&mut Port> {
+        port_in(&mut self.slots, id)
+    }
+
+    pub(super) fn ports_mut(&mut self) -> impl Iterator<Item = &mut Port> {
+        self.slots
+            .iter_mut()
+            .filter_map(|slot| slot.port.as_deref_mut())
+    }
+
+    pub(super) fn infos(&self) -> Vec<PortInfo> {
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.port.as_ref())
+            .map(|port| port.info())
+            .collect()
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = self.totals;
+        for slot in &self.slots {
+            if let Some(port) = &slot.port {
+                add_counters(&mut totals.counters, &port.counters);
+            }
+        }
+        let stations = self.stations.counters();
+        (totals.learned, totals.moved, totals.evicted) =
+            (stations.learned, stations.moved, stations.evicted);
+        totals
+    }
+
+    /// Takes what came in by a port, and passes it on.
+    pub(super) fn handle_readable(&mut self, now: Instant, id: PortId, batch: &mut RecvBatch) {
+        let Some(port) = port_in(&mut self.slots, id) else {
+            return; // Closed by an earlier event of the same round.
+        };
+        if matches!(port.transport, Transport::Stream(_)) {
+            return self.handle_stream(now, id);
+        }
+        // An error on a datagram socket is about a peer that is gone: a VDE client's connection tells when it is
+        // really gone, and a new one may come to a datagram port.
+        let Ok(count) = batch.recv(port.socket.as_fd()) else {
+            return;
+        };
+        port.find_lost_peer(now);
+        let truncated = batch
+            .received(count)
+            .filter(|datagram| datagram.truncated)
+            .count();
+        port.counters.drops.oversized += truncated as u64;
+        let whole = batch.received(count).filter(|datagram| !datagram.truncated);
+        let frames = whole.map(|datagram| datagram.span);
+        let came_in = self.forward(now, id, batch.bytes(), frames);
+        if let Some(port) = port_in(&mut self.slots, id) {
+            add_counters(&mut port.counters, &came_in);
+        }
+    }
+
+    /// Sends what waits for a port that has room again.
+    pub(super) fn handle_writable(&mut self, now: Instant, id: PortId) {
+        let Some(port) = port_in(&mut self.slots, id) else {
+            return;
+        };
+        let link = port.drain_queue(now);
+        settle(&self.epoll, port);
+        if link == Link::Down {
+            self.close(id);
+        }
+    }
+
+    fn handle_stream(&mut self, now: Instant, id: PortId) {
+        // Out of its place, so that frames can go to other ports while they lie in its buffer.
+        let Some(slot) = self.slots.get_mut(place_of(id)) else {
+            return;
+        };
+        let Some(mut port) = slot.port.take_if(|port| port.id == id) else {
+            return;
+        };
+        let link = match &mut port.transport {
+            Transport::Stream(deframer) => match port::recv_stream(&port.socket, deframer) {
+                Link::Up => self.forward_all(now, id, deframer, &mut port.counters),
+                Link::Down => Link::Down,
+            },
+            _ => Link::Up,
+        };
+        if let Some(slot) = self.slots.get_mut(place_of(id)) {
+            slot.port = Some(port);
+        }
+        if link == Link::Down {
+            self.close(id);
+        }
+    }
+
+    fn forward_all(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        deframer: &mut Deframer,
+        counters: &mut Counters,
+    ) -> Link {
+        let mut spans = [Span::new(0, 0); BATCH];
+        loop {
+            let mut count = 0;
+            let mut link = Link::Up;
+            while count < BATCH {
+                match deframer.poll_frame() {
+                    Ok(Some(span)) => spans[count] = span,
+                    Ok(None) => break,
+                    Err(_) => {
+                        link = Link::Down;
+                        break;
+                    }
+                }
+                count += 1;
+            }
+            let frames = spans[..count].iter().copied();
+            add_counters(counters, &self.forward(now, id, deframer.bytes(), frames));
+            if link == Link::Down || count < BATCH {
+                return link;
+            }
+        }
+    }
+
+    /// Passes on a batch of frames that came in by one port: decides for each, then sends port by port.
+    /// Gives what is to be counted for the port that they came in by.
+    fn forward(
+        &mut self,
+        now: Instant,
+        ingress: PortId,
+        bytes: &[u8],
+        spans: impl Iterator<Item = Span>,
+    ) -> Counters {
+        let mut came_in = Counters::default();
+        if let Some(capture) = &mut self.capture {
+            capture.begin_batch(SystemTime::now());
+        }
+        for span in spans {
+            let frame_bytes = span.of(bytes);
+            let Some(frame) = Frame::parse(frame_bytes) else {
+                // An empty datagram is how some VDE clients say goodbye.
+                came_in.drops.runt += u64::from(!frame_bytes.is_empty());
+                continue;
+            };
+            came_in.frames_in += 1;
+            came_in.bytes_in += span.len() as u64;
+            if let Some(capture) = &mut self.capture {
+                capture.record(ingress, frame_bytes);
+            }
+            match self.stations.handle_frame(now, ingress, frame) {
+                Egress::Unicast(port) => {
+                    self.totals.unicast += 1;
+                    self.give(port, span);
+                }
+                Egress::Flood { except } => {
+                    self.totals.flooded += 1;
+                    self.give_all(except, span);
+                }
+                Egress::Drop => self.totals.filtered += 1,
+            }
+        }
+        self.flush(now, bytes);
+        came_in
+    }
+
+    #[inline]
+    fn give(&mut self, id: PortId, span: Span) {
+        if let Some(port) = port_in(&mut self.slots, id) {
+            if port.pending.is_empty() {
+                self.touched.push(id);
+            }
+            port.pending.push(span);
+        }
+    }
+
+    fn give_all(&mut self, except: PortId, span: Span) {
+        for slot in &mut self.slots {
+            if let Some(port) = slot.port.as_deref_mut().filter(|port| port.id != except) {
+                if port.pending.is_empty() {
+                    self.touched.push(port.id);
+                }
+                port.pending.push(span);
+            }
+        }
+    }
+
+    fn flush(&mut self, now: Instant, bytes: &[u8]) {
+        while let Some(id) = self.touched.pop() {
+            let Some(port) = port_in(&mut self.slots, id) else {
+                continue;
+            };
+            let link = port.flush(now, bytes);
+            settle(&self.epoll, port);
+            if link == Link::Down {
+                self.close(id);
+            }
+        }
+    }
+}
+
+/// Asks epoll to say when a socket has room if, and only if, frames wait for it.
+fn settle(epoll: &OwnedFd, port: &mut Port) {
+    let awaits_room = !port.queue.is_empty();
+    if awaits_room == port.awaits_room {
+        return;
+    }
+    let flags = if awaits_room {
+        EventFlags::IN | EventFlags::OUT
+    } else {
+        EventFlags::IN
+    };
+    // It fails only for a descriptor that epoll does not have.
+    if epoll::modify(epoll, &port.socket, data(port.id), flags).is_ok() {
+        port.awaits_room = awaits_room;
+    }
+}
+
+fn data(id: PortId) -> EventData {
+    EventData::new_u64(Token::Data(id).to_u64())
+}
+
+fn place_of(id: PortId) -> usize {
+    usize::from(id.number()).wrapping_sub(1)
+}
+
+#[inline]
+fn port_in(slots: &mut [Slot], id: PortId) -> Option<&mut Port> {
+    slots
+        .get_mut(place_of(id))?
+        .port
+        .as_deref_mut()
+        .filter(|port| port.id == id)
+}
+
+fn add_counters(sum: &mut Counters, more: &Counters) {
+    sum.frames_in += more.frames_in;
+    sum.bytes_in += more.bytes_in;
+    sum.frames_out += more.frames_out;
+    sum.bytes_out += more.bytes_out;
+    sum.drops.runt += more.drops.runt;
+    sum.drops.oversized += more.drops.oversized;
+    sum.drops.queue_full += more.drops.queue_full;
+    sum.drops.no_peer += more.drops.no_peer;
+    sum.drops.refused += more.drops.refused;
+}

@@ -1,0 +1,91 @@
+//! The blocks of a pcapng file: one section, an interface for each port, a packet for each frame.
+//!
+//! Everything is little-endian, and time is in nanoseconds. A block is appended to a buffer that the caller writes out.
+
+use std::time::Duration;
+
+const SECTION_HEADER: u32 = 0x0a0d_0d0a;
+const INTERFACE_DESCRIPTION: u32 = 1;
+const ENHANCED_PACKET: u32 = 6;
+const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+const LINKTYPE_ETHERNET: u16 = 1;
+const OPTION_END: u16 = 0;
+const OPTION_USER_APPLICATION: u16 = 4;
+const OPTION_INTERFACE_NAME: u16 = 2;
+const OPTION_TIME_RESOLUTION: u16 = 9;
+/// Ten to the minus nine.
+const NANOSECONDS: u8 = 9;
+/// Most bytes of an option's value; a name that is longer is cut.
+const OPTION_MAX: usize = 1024;
+
+/// Appends what every file begins with.
+pub fn section(out: &mut Vec<u8>) {
+    block(out, SECTION_HEADER, |out| {
+        out.extend_from_slice(&BYTE_ORDER_MAGIC.to_le_bytes());
+        out.extend_from_slice(&1_u16.to_le_bytes()); // Version 1.0.
+        out.extend_from_slice(&0_u16.to_le_bytes());
+        out.extend_from_slice(&u64::MAX.to_le_bytes()); // The section is as long as the file.
+        option(out, OPTION_USER_APPLICATION, b"hotbed");
+        option(out, OPTION_END, b"");
+    });
+}
+
+/// Appends a port. The first one in a file is interface 0, the next 1, and so on.
+pub fn interface(out: &mut Vec<u8>, name: &str) {
+    block(out, INTERFACE_DESCRIPTION, |out| {
+        out.extend_from_slice(&LINKTYPE_ETHERNET.to_le_bytes());
+        out.extend_from_slice(&0_u16.to_le_bytes()); // Reserved.
+        out.extend_from_slice(&0_u32.to_le_bytes()); // Frames are never cut.
+        option(out, OPTION_INTERFACE_NAME, name.as_bytes());
+        option(out, OPTION_TIME_RESOLUTION, &[NANOSECONDS]);
+        option(out, OPTION_END, b"");
+    });
+}
+
+/// Appends a frame that came in by `interface`, so long after 1970.
+pub fn packet(out: &mut Vec<u8>, interface: u32, since_1970: Duration, frame: &[u8]) {
+    block(out, ENHANCED_PACKET, |out| {
+        let nanos = u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX);
+        let [low, high] = [nanos & 0xffff_ffff, nanos >> 32];
+        out.extend_from_slice(&interface.to_le_bytes());
+        out.extend_from_slice(&(high as u32).to_le_bytes());
+        out.extend_from_slice(&(low as u32).to_le_bytes());
+        let len = len_u32(frame.len()).to_le_bytes();
+        out.extend_from_slice(&len); // In the file, and
+        out.extend_from_slice(&len); // on the wire.
+        out.extend_from_slice(frame);
+        pad(out, frame.len());
+    });
+}
+
+/// Gives the bytes that [`packet`] appends.
+pub fn packet_len(frame_len: usize) -> usize {
+    12 + 20 + frame_len.next_multiple_of(4)
+}
+
+fn block(out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&kind.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    body(out);
+    let len = len_u32(out.len() - start + 4).to_le_bytes();
+    out.extend_from_slice(&len);
+    out[start + 4..start + 8].copy_from_slice(&len);
+}
+
+fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
+    let value = &value[..value.len().min(OPTION_MAX)];
+    out.extend_from_slice(&code.to_le_bytes());
+    out.extend_from_slice(&(value.len() as u16).to_le_bytes());
+    out.extend_from_slice(value);
+    pad(out, value.len());
+}
+
+fn pad(out: &mut Vec<u8>, len: usize) {
+    let padding = len.next_multiple_of(4) - len;
+    out.extend_from_slice(&[0; 3][..padding]);
+}
+
+fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}

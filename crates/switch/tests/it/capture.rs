@@ -1,0 +1,125 @@
+//! Captures, read back by somebody else's reader.
+
+use std::fs::File;
+use std::time::{Duration, SystemTime};
+
+use hotbed_switch::Error;
+use pcap_file::pcapng::{Block, PcapNgReader};
+
+use crate::support::{A, ALL, B, Lan, VdeClient, eventually, frame};
+
+/// Gives the interfaces' names, and for each frame its interface, time and bytes.
+fn read(path: &std::path::Path) -> (Vec<String>, Vec<(u32, Duration, Vec<u8>)>) {
+    let mut reader = PcapNgReader::new(File::open(path).unwrap()).unwrap();
+    let (mut names, mut frames) = (Vec::new(), Vec::new());
+    while let Some(block) = reader.next_block() {
+        match block.expect("a whole block") {
+            Block::InterfaceDescription(interface) => {
+                let name = interface.options.iter().find_map(|option| match option {
+                    pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption::IfName(name) => {
+                        Some(name.to_string())
+                    }
+                    _ => None,
+                });
+                names.push(name.expect("a name"));
+            }
+            Block::EnhancedPacket(packet) => {
+                assert_eq!(packet.original_len as usize, packet.data.len());
+                frames.push((packet.interface_id, packet.timestamp, packet.data.to_vec()));
+            }
+            other => panic!("a block that we do not write: {other:?}"),
+        }
+    }
+    (names, frames)
+}
+
+#[test]
+fn a_capture_has_each_frame_once_with_the_port_it_came_by() {
+    let lan = Lan::start();
+    let (a, b) = (lan.client("alpha"), lan.client("beta"));
+    a.send(&frame(ALL, A, b"before"));
+    b.recv();
+    let path = lan.path("vlan.pcapng");
+    lan.switch.start_capture(&path).unwrap();
+    assert!(matches!(
+        lan.switch.start_capture(&path),
+        Err(Error::CaptureRunning(_))
+    ));
+    let odd = [&frame(B, A, b"odd length")[..], b"..."].concat();
+    a.send(&odd);
+    b.recv();
+    let late = lan.client("a late one");
+    late.send(&frame(ALL, B, b"late"));
+    a.recv();
+    let summary = lan.switch.stop_capture().unwrap();
+    assert_eq!(
+        (summary.frames, summary.bytes, summary.frames_lost),
+        (2, 63 + 60, 0)
+    );
+    a.send(&frame(ALL, A, b"after"));
+    b.recv();
+    let (names, frames) = read(&path);
+    assert_eq!(names, ["alpha", "beta", "a late one"]);
+    let seen: Vec<_> = frames
+        .iter()
+        .map(|(port, _, bytes)| (*port, &**bytes))
+        .collect();
+    assert_eq!(seen, [(0, &*odd), (2, &*frame(ALL, B, b"late"))]);
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    for (_, time, _) in frames {
+        assert!(
+            time <= now && now - time < Duration::from_secs(60),
+            "{time:?} is not just before {now:?}"
+        );
+    }
+    assert!(matches!(lan.switch.stop_capture(), Err(Error::NoCapture)));
+}
+
+#[test]
+fn a_capture_can_be_read_while_it_runs_and_is_whole_when_the_switch_stops() {
+    let lan = Lan::start();
+    let (a, b) = (lan.client("a"), lan.client("b"));
+    let path = lan.path("vlan.pcapng");
+    lan.switch.start_capture(&path).unwrap();
+    a.send(&frame(ALL, A, b"1"));
+    b.recv();
+    eventually("the first frame in the file", || {
+        std::fs::metadata(&path).unwrap().len() > 200
+    });
+    for number in 0..1000_u32 {
+        a.send(&frame(ALL, A, &number.to_be_bytes()));
+        b.recv();
+    }
+    let Lan { switch, dir } = lan;
+    drop((a, b));
+    drop(switch);
+    assert_eq!(read(&path).1.len(), 1001);
+    drop(dir);
+}
+
+#[test]
+fn a_capture_that_cannot_be_written_says_so_and_costs_no_frame() {
+    let lan = Lan::start();
+    let (a, b) = (lan.client("a"), lan.client("b"));
+    let missing = lan.path("no/such/folder");
+    assert!(matches!(
+        lan.switch.start_capture(&missing),
+        Err(Error::Capture { .. })
+    ));
+    lan.switch
+        .start_capture(std::path::Path::new("/dev/full"))
+        .unwrap();
+    exchange(&a, &b);
+    let failed = lan.switch.stop_capture().unwrap_err();
+    assert_eq!(failed.to_string(), "cannot capture to /dev/full");
+    exchange(&a, &b);
+}
+
+fn exchange(a: &VdeClient, b: &VdeClient) {
+    for _ in 0..100 {
+        a.send(&frame(ALL, A, b""));
+        assert_eq!(b.recv(), frame(ALL, A, b""));
+    }
+}

@@ -1,0 +1,14 @@
+//! The switch with real sockets, real VDE tools and a real QEMU.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests talk to sockets and processes"
+)]
+
+mod capture;
+mod dgram;
+mod qemu;
+mod stream;
+mod support;
+mod vde;
+mod vde_tools;
