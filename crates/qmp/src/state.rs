@@ -2,7 +2,7 @@
 //!
 //! No sockets, no clock, no threads: a front moves the bytes, waits, and asks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,23 +15,16 @@ use crate::error::{Error, ErrorClass};
 use crate::wire::{Execution, Greeting, MESSAGE_MAX, Malformed, Message, Splitter, encode_command};
 
 mod history;
+mod queue;
 #[cfg(test)]
 mod tests;
 
 pub use history::{EVENT_BYTES_MAX, EVENTS_MAX, History};
+use queue::Queue;
+pub use queue::{FILES_MAX, IN_BAND_MAX, QUEUE_BYTES_MAX, Transmit};
 
 /// How many commands may be without an answer, those included whose callers gave up. More are refused.
 pub const COMMANDS_MAX: usize = 1024;
-
-/// How many bytes of commands may wait to be sent. One command may always wait; more are refused.
-pub const QUEUE_BYTES_MAX: usize = MESSAGE_MAX;
-
-/// How many commands QEMU is given to run in band. It reads no further when it has more, and would then not see
-/// one that is to run out of band.
-pub const IN_BAND_MAX: usize = 8;
-
-/// How many files may travel beside a command: what QEMU takes at once.
-pub const FILES_MAX: usize = 16;
 
 /// The command that ends negotiation.
 const NEGOTIATION: &str = "qmp_capabilities";
@@ -40,13 +33,9 @@ const NEGOTIATION: &str = "qmp_capabilities";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommandId(u64);
 
-/// What is to be written to QEMU next, in one piece: the files go with the first byte.
-#[derive(Debug)]
-pub struct Transmit {
-    /// The command, as QEMU reads it.
-    pub bytes: Vec<u8>,
-    /// The files that travel beside it.
-    pub files: Vec<OwnedFd>,
+impl CommandId {
+    /// Negotiation comes before all that a caller submits.
+    const NEGOTIATION: CommandId = CommandId(0);
 }
 
 /// A session with a monitor.
@@ -69,13 +58,9 @@ pub struct Session {
     greeting: Option<Greeting>,
     is_ready: bool,
     next: CommandId,
+    /// What was submitted and not taken yet.
     commands: BTreeMap<CommandId, Waiting>,
-    in_band: VecDeque<Queued>,
-    out_of_band: VecDeque<Queued>,
-    queued_bytes: usize,
-    in_band_sent: usize,
-    /// The command whose files QEMU holds for it.
-    files_sent: Option<CommandId>,
+    queue: Queue,
     history: History,
     strays: u64,
     over: Option<Over>,
@@ -93,13 +78,6 @@ struct Waiting {
 enum Answer {
     Return(Box<RawValue>),
     Error { class: String, description: String },
-}
-
-/// A command that was not sent yet.
-#[derive(Debug)]
-struct Queued {
-    id: CommandId,
-    transmit: Transmit,
 }
 
 /// Why a session is over.
@@ -129,7 +107,7 @@ impl Over {
 }
 
 impl Session {
-    /// Begins a session whose commands are numbered `TAG-0`, `TAG-1`, ….
+    /// Begins a session whose commands are numbered `TAG-1`, `TAG-2`, …; `TAG-0` is negotiation.
     ///
     /// QEMU may send a new session the answer to a command of the session before it: a tag that is another each time
     /// tells them apart.
@@ -140,13 +118,9 @@ impl Session {
             splitter: Splitter::default(),
             greeting: None,
             is_ready: false,
-            next: CommandId(0),
+            next: CommandId(1),
             commands: BTreeMap::new(),
-            in_band: VecDeque::new(),
-            out_of_band: VecDeque::new(),
-            queued_bytes: 0,
-            in_band_sent: 0,
-            files_sent: None,
+            queue: Queue::default(),
             history: History::default(),
             strays: 0,
             over: None,
@@ -176,9 +150,7 @@ impl Session {
     pub fn handle_end(&mut self, why: Over) {
         if self.over.is_none() {
             self.over = Some(why);
-            self.in_band.clear();
-            self.out_of_band.clear();
-            self.queued_bytes = 0;
+            self.queue = Queue::default();
         }
     }
 
@@ -220,8 +192,7 @@ impl Session {
                 size: bytes.len(),
             });
         }
-        let is_full = self.queued_bytes > 0 && self.queued_bytes + bytes.len() > QUEUE_BYTES_MAX;
-        if is_full || self.commands.len() >= COMMANDS_MAX {
+        if self.commands.len() >= COMMANDS_MAX || !self.queue.has_room_for(bytes.len()) {
             return Err(Error::Busy {
                 command: command.to_owned(),
             });
@@ -248,22 +219,7 @@ impl Session {
     /// [`IN_BAND_MAX`] commands at once, and files for one command only, because it drops those that it holds when
     /// others come.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        if let Some(urgent) = self.out_of_band.front()
-            && self.may_send_files(urgent)
-        {
-            let queued = self.out_of_band.pop_front()?;
-            return Some(self.sent(queued));
-        }
-        let is_negotiation = self.in_band.front()?.id == CommandId(0);
-        if !self.is_ready && !is_negotiation || self.in_band_sent >= IN_BAND_MAX {
-            return None;
-        }
-        if !self.may_send_files(self.in_band.front()?) {
-            return None;
-        }
-        let queued = self.in_band.pop_front()?;
-        self.in_band_sent += 1;
-        Some(self.sent(queued))
+        self.queue.poll(self.is_ready)
     }
 
     /// Gives the answer to a command, once; none if it did not come yet.
@@ -384,20 +340,11 @@ impl Session {
         };
         self.greeting = Some(greeting);
         let arguments = serde_json::json!({ "enable": enable });
-        let bytes = encode_command(
-            Execution::InBand,
-            NEGOTIATION,
-            Some(&arguments),
-            &self.wire_id(self.next),
-        )
-        .map_err(|error| Malformed::new(error.to_string(), b""))?;
-        self.enqueue(
-            Execution::InBand,
-            Transmit {
-                bytes,
-                files: Vec::new(),
-            },
-        );
+        let id = self.wire_id(CommandId::NEGOTIATION);
+        let bytes = encode_command(Execution::InBand, NEGOTIATION, Some(&arguments), &id)
+            .map_err(|error| Malformed::new(error.to_string(), b""))?;
+        self.queue.push_negotiation(bytes);
+        self.wait_for(CommandId::NEGOTIATION, Execution::InBand);
         Ok(())
     }
 
@@ -414,11 +361,8 @@ impl Session {
             self.strays += 1;
             return Ok(());
         }
-        if waiting.execution == Execution::InBand {
-            self.in_band_sent = self.in_band_sent.saturating_sub(1);
-        }
-        self.files_sent.take_if(|holder| *holder == id);
-        if id == CommandId(0) {
+        self.queue.handle_answered(id, waiting.execution);
+        if id == CommandId::NEGOTIATION {
             self.commands.remove(&id);
             return self.handle_negotiated(answer);
         }
@@ -446,31 +390,18 @@ impl Session {
     fn enqueue(&mut self, execution: Execution, transmit: Transmit) -> CommandId {
         let id = self.next;
         self.next = CommandId(id.0 + 1);
-        self.queued_bytes += transmit.bytes.len();
+        self.wait_for(id, execution);
+        self.queue.push(id, execution, transmit);
+        id
+    }
+
+    fn wait_for(&mut self, id: CommandId, execution: Execution) {
         let waiting = Waiting {
             execution,
             is_abandoned: false,
             answer: None,
         };
         self.commands.insert(id, waiting);
-        let queue = match execution {
-            Execution::InBand => &mut self.in_band,
-            Execution::OutOfBand => &mut self.out_of_band,
-        };
-        queue.push_back(Queued { id, transmit });
-        id
-    }
-
-    fn sent(&mut self, queued: Queued) -> Transmit {
-        self.queued_bytes -= queued.transmit.bytes.len();
-        if !queued.transmit.files.is_empty() {
-            self.files_sent = Some(queued.id);
-        }
-        queued.transmit
-    }
-
-    fn may_send_files(&self, queued: &Queued) -> bool {
-        queued.transmit.files.is_empty() || self.files_sent.is_none()
     }
 
     fn wire_id(&self, id: CommandId) -> String {

@@ -3,18 +3,26 @@
 use std::io;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
+use crate::error::Error;
 use crate::state::{FILES_MAX, Over, Session, Transmit};
+use crate::wire::{Event, Greeting};
 
 /// How much is read from a socket at once, in bytes.
 pub(super) const READ_SIZE: usize = 64 << 10;
+
+/// What is waited for first, in the words of an error.
+pub(super) const GREETING: &str = "the greeting";
 
 /// A session, and the command that is being written.
 #[derive(Debug)]
@@ -34,6 +42,33 @@ impl Link {
             session,
             current: None,
             written: 0,
+        }
+    }
+
+    /// Gives what QEMU said when the session began, once negotiation is over; none yet.
+    pub(super) fn negotiated(&mut self) -> Result<Option<Greeting>, Error> {
+        match self.session.end(GREETING) {
+            Some(error) => Err(error),
+            None => Ok(self
+                .session
+                .greeting()
+                .filter(|_| self.session.is_ready())
+                .cloned()),
+        }
+    }
+
+    /// Gives the events from a sequence number on, of which there is at least one; none yet.
+    pub(super) fn fresh_events(&mut self, cursor: u64) -> Result<Option<Vec<Arc<Event>>>, Error> {
+        let history = self.session.history();
+        let lost = history.lost_since(cursor);
+        if lost > 0 {
+            return Err(Error::EventsLost { lost });
+        }
+        let fresh: Vec<Arc<Event>> = history.since(cursor).cloned().collect();
+        match self.session.end("an event") {
+            _ if !fresh.is_empty() => Ok(Some(fresh)),
+            Some(error) => Err(error),
+            None => Ok(None),
         }
     }
 
@@ -73,8 +108,8 @@ impl Link {
         }
     }
 
-    /// Reads once from the socket into the session; says whether more may come.
-    pub(super) fn fill(&mut self, received: io::Result<Option<usize>>, buffer: &[u8]) -> bool {
+    /// Takes what was read from the socket.
+    pub(super) fn handle_received(&mut self, received: io::Result<Option<usize>>, buffer: &[u8]) {
         match received {
             Ok(None) => {}
             Ok(Some(0)) => self.session.handle_end(Over::Closed),
@@ -84,8 +119,32 @@ impl Link {
             }
             Err(error) => self.session.handle_end(Over::Socket(Arc::new(error))),
         }
-        self.session.end("").is_none()
     }
+}
+
+/// Gives duplicates of files, for QEMU to get.
+pub(super) fn duplicates(fds: &[BorrowedFd<'_>]) -> Result<Vec<OwnedFd>, Error> {
+    let files = fds
+        .iter()
+        .map(BorrowedFd::try_clone_to_owned)
+        .collect::<io::Result<_>>();
+    files.map_err(Error::Socket)
+}
+
+/// Reads an answer as what the caller expects of it.
+pub(super) fn read_answer<T: DeserializeOwned>(
+    command: &str,
+    answer: &RawValue,
+) -> Result<T, Error> {
+    serde_json::from_str(answer.get()).map_err(|source| Error::Answer {
+        command: command.to_owned(),
+        source,
+    })
+}
+
+/// Gives arguments, unless they are `Null`.
+pub(super) fn unless_null(arguments: &Value) -> Option<&Value> {
+    Some(arguments).filter(|arguments| !arguments.is_null())
 }
 
 /// Reads what the socket has: how many bytes, or none for now. Files that come along are closed by the kernel.

@@ -153,3 +153,10 @@ impl Splitter {
         }
     }
 }
+
+#[cfg(test)]
+impl Splitter {
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
