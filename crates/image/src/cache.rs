@@ -1,8 +1,27 @@
 //! Where images are kept, keyed by everything that goes in.
+//!
+//! ```text
+//! entries/<kind>-<key>/   one thing that was built, with manifest.json; never changed after it was published
+//! locks/<kind>-<key>      held by the one who builds it
+//! tmp/<name>/             being built; its lock tells the living from the dead
+//! apt/  pins/             the packages' archive as it was last seen
+//! ```
+//!
+//! An entry is built in `tmp`, written to the disk, and moved to its place: whoever looks sees all of it or nothing.
 
+#![expect(clippy::disallowed_types, reason = "the I/O shell")]
+
+mod entry;
+mod lock;
+
+pub(crate) use entry::{Entry, Notes};
+
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::Error;
+use crate::files;
+use crate::{Error, Progress};
 
 /// A folder of images and of what they are made from.
 #[derive(Debug, Clone)]
@@ -27,19 +46,21 @@ impl Cache {
         Self::at(base.ok_or(Error::NoCacheHome)?.join("hotbed"))
     }
 
-    /// Opens the cache at `root`, which is made when it is absent.
+    /// Opens the cache at `root`, which is made when it is absent, and clears what dead builders left.
     ///
     /// # Errors
     ///
     /// When the folder cannot be made.
     pub fn at(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        let root = root.into();
-        std::fs::create_dir_all(&root).map_err(|source| Error::File {
-            what: "cannot make",
-            path: root.clone(),
-            source,
-        })?;
-        Ok(Self { root })
+        let root: PathBuf = root.into();
+        let root =
+            std::path::absolute(&root).map_err(files::failed("cannot make the folder", &root))?;
+        for folder in ["entries", "locks", "pins", "tmp"] {
+            files::create_folder(&root.join(folder))?;
+        }
+        let cache = Self { root };
+        cache.sweep()?;
+        Ok(cache)
     }
 
     /// The folder.
@@ -47,4 +68,130 @@ impl Cache {
     pub fn root(&self) -> &Path {
         &self.root
     }
+
+    /// Forgets which versions of packages images are made of: the next build asks the archive again.
+    ///
+    /// Images are rebuilt where a newer kernel or base system is found; `debian` images with packages of their own always.
+    ///
+    /// # Errors
+    ///
+    /// When the files cannot be removed.
+    pub fn refresh(&self) -> Result<(), Error> {
+        let pins = self.root.join("pins");
+        for name in files::names(&pins)? {
+            let path = pins.join(name);
+            fs::remove_file(&path).map_err(files::failed("cannot remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Finds an entry that is whole.
+    pub(crate) fn find(&self, kind: &str, key: &str) -> Option<Entry> {
+        Entry::open(&self.root.join("entries").join(format!("{kind}-{key}")))
+    }
+
+    /// Finds an entry, or has it built by `build`, which fills the folder that it gets.
+    ///
+    /// Of many who ask at once, in this process or another, one builds and the others wait for it.
+    pub(crate) fn obtain(
+        &self,
+        kind: &str,
+        key: &str,
+        progress: &dyn Progress,
+        build: impl FnOnce(&Path) -> Result<Notes, Error>,
+    ) -> Result<Entry, Error> {
+        if let Some(entry) = self.find(kind, key) {
+            return Ok(entry);
+        }
+        let name = format!("{kind}-{key}");
+        let _lock = self.lock(&name, progress)?;
+        if let Some(entry) = self.find(kind, key) {
+            return Ok(entry);
+        }
+        let place = self.root.join("entries").join(&name);
+        let work = self.workspace(&name)?;
+        if place.exists() {
+            progress.step(&format!(
+                "a damaged {kind} entry of the cache is built again"
+            ));
+            files::rename(&place, &work.path().join("damaged"))?;
+        }
+        let folder = work.path().join("entry");
+        files::create_folder(&folder)?;
+        let notes = build(&folder)?;
+        entry::seal(&folder, notes)?;
+        files::rename(&folder, &place)?;
+        files::sync(&self.root.join("entries"))?;
+        drop(work);
+        self.find(kind, key).ok_or_else(|| Error::Malformed {
+            path: place,
+            reason: "it was damaged while it was published".to_owned(),
+        })
+    }
+
+    /// Takes the lock of that name, waiting for whoever holds it.
+    pub(crate) fn lock(&self, name: &str, progress: &dyn Progress) -> Result<File, Error> {
+        lock::acquire(&self.root.join("locks").join(name), name, progress)
+    }
+
+    /// A folder to work in, on the file system of the entries, that goes away with the value or with its builder.
+    pub(crate) fn workspace(&self, name: &str) -> Result<Workspace, Error> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = self
+            .root
+            .join("tmp")
+            .join(format!("{name}.{}.{number}", std::process::id()));
+        let _guard = lock::wait(&self.guard())?;
+        if path.exists() {
+            remove(&path)?; // A dead builder had our process id.
+        }
+        files::create_folder(&path)?;
+        let lock = lock::hold_folder(&path)?;
+        Ok(Workspace { path, _lock: lock })
+    }
+
+    /// Removes the work of builders that are dead.
+    fn sweep(&self) -> Result<(), Error> {
+        let _guard = lock::wait(&self.guard())?;
+        let tmp = self.root.join("tmp");
+        for name in files::names(&tmp)? {
+            let path = tmp.join(name);
+            if path.is_dir() && lock::hold_folder(&path).is_ok() {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Held while folders in `tmp` come and go, so that none is seen before it is locked.
+    fn guard(&self) -> PathBuf {
+        self.root.join("locks").join(".tmp")
+    }
 }
+
+/// A folder in `tmp`, locked as long as its builder lives.
+pub(crate) struct Workspace {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Workspace {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        // What cannot be removed now is swept when the cache is opened next.
+        let _ = remove(&self.path);
+    }
+}
+
+fn remove(folder: &Path) -> Result<(), Error> {
+    fs::remove_dir_all(folder).map_err(files::failed("cannot remove", folder))
+}
+
+#[cfg(test)]
+mod tests;

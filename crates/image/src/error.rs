@@ -13,27 +13,41 @@ pub enum Error {
     /// The driver gave a machine a name or an address that a guest cannot take.
     #[error("{0}")]
     InvalidIdentity(String),
-    /// A program that a build needs is not installed.
-    #[error("`{tool}` is not installed (Debian and Ubuntu package `{package}`)")]
+    /// A program or file that a build needs is not installed.
+    #[error("`{tool}` is not installed: it is in the package `{package}` of Debian and Ubuntu")]
     MissingTool {
-        /// The program.
+        /// The program or file.
         tool: String,
         /// The package that brings it.
-        package: String,
+        package: &'static str,
     },
     /// A program ran and failed.
-    #[error("{what} failed ({status}){}{last_words}", if last_words.is_empty() { "" } else { ":\n" })]
+    #[error("{what} failed ({status}){}", last_words.iter().map(|line| format!("\n  {line}")).collect::<String>())]
     Tool {
         /// What was being done.
         what: String,
         /// How the program ended.
         status: String,
-        /// The last lines that it wrote.
-        last_words: String,
+        /// The last lines that it wrote, and what they mean where that is known.
+        last_words: Vec<String>,
     },
+    /// [`crate::Progress::is_interrupted`] said so.
+    #[error("the build was interrupted")]
+    Interrupted,
+    /// This host is no system that images can be made on, or its package sources are of no use.
+    #[error("{0}")]
+    UnusableHost(String),
     /// Neither `XDG_CACHE_HOME` nor `HOME` says where the cache is.
     #[error("no place for the cache: neither XDG_CACHE_HOME nor HOME is set to an absolute path")]
     NoCacheHome,
+    /// The disk is full.
+    #[error("no space left for {}", path.display())]
+    NoSpace {
+        /// What was being written.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A file of the cache or the host could not be read or written.
     #[error("{what} {}", path.display())]
     File {

@@ -1,14 +1,17 @@
 //! What came out of a build, and how QEMU must be told to boot it.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Identity};
+use crate::{Error, Identity, files};
 
 /// A built image: files in the cache that never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Image {
+    /// Which of the images it is.
+    pub kind: Kind,
     /// The kernel for `-kernel`: an uncompressed ELF that QEMU enters by PVH.
     pub kernel: PathBuf,
     /// The base initramfs; a machine boots a copy with its identity: [`Image::write_initrd`].
@@ -17,8 +20,15 @@ pub struct Image {
     pub root: Option<PathBuf>,
     /// A digest over everything that went in (hexadecimal, 64 digits).
     pub digest: String,
-    /// The least memory in MiB with which the image boots.
-    pub memory_min: u32,
+}
+
+/// Which image it is, without what went in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// busybox and bash in an initramfs.
+    Micro,
+    /// Debian with systemd, on a read-only root under a tmpfs.
+    Debian,
 }
 
 /// Where the guest's kernel log and journal go.
@@ -64,7 +74,7 @@ impl Image {
             LogConsole::Virtio => "hvc1",
             LogConsole::Uart => "ttyS0,115200n8",
         };
-        format!("console={console} panic=1")
+        format!("console={console} panic=1 cryptomgr.notests")
     }
 
     /// Writes the initramfs of one machine: the base and, appended, a small archive with its identity.
@@ -73,7 +83,12 @@ impl Image {
     ///
     /// When the identity holds what a guest cannot take, or the file cannot be written.
     pub fn write_initrd(&self, identity: &Identity, path: &Path) -> Result<(), Error> {
-        let _ = (identity, path);
-        Ok(())
+        let archive = identity.archive()?;
+        let append = || {
+            std::fs::copy(&self.initrd, path)?;
+            let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
+            file.write_all(&archive)
+        };
+        append().map_err(files::failed("cannot write", path))
     }
 }

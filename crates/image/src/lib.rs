@@ -9,17 +9,28 @@
 //!
 //! Invariant: an entry of the cache is whole or absent; nobody ever sees half of one.
 
+mod archive;
 pub mod cache;
 mod error;
+mod files;
 pub mod identity;
 pub mod image;
+mod initramfs;
+mod kernel;
+mod key;
+mod micro;
+mod modules;
+mod pin;
 mod progress;
+mod sources;
 pub mod spec;
+mod tool;
+mod unpack;
 
 pub use cache::Cache;
 pub use error::Error;
 pub use identity::{Identity, Interface};
-pub use image::{Image, LogConsole};
+pub use image::{Image, Kind, LogConsole};
 pub use progress::{Progress, Silent};
 pub use spec::{DebianSpec, FileSpec, Spec};
 
@@ -29,6 +40,10 @@ pub use spec::{DebianSpec, FileSpec, Spec};
 ///
 /// When the spec is not valid, a tool is missing or fails, the network or the disk does.
 pub fn build(cache: &Cache, spec: &Spec, progress: &dyn Progress) -> Result<Image, Error> {
-    let _ = (cache, spec, progress);
-    Err(Error::InvalidSpec("images are not built yet".to_owned()))
+    match spec {
+        Spec::Micro => micro::build(cache, progress),
+        Spec::Debian(_) => Err(Error::InvalidSpec(
+            "debian images are not built yet".to_owned(),
+        )),
+    }
 }

@@ -1,0 +1,128 @@
+//! One thing that was built, and how to see that it is still whole.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::files;
+
+/// Small facts that a build keeps beside its files.
+pub(crate) type Notes = BTreeMap<String, String>;
+
+/// A published entry.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    folder: PathBuf,
+    notes: Notes,
+}
+
+impl Entry {
+    /// Opens the entry in `folder`, if every file of it is what the manifest says.
+    ///
+    /// Size and time of change are compared; where only the time differs (a copied cache), the content.
+    pub(super) fn open(folder: &Path) -> Option<Self> {
+        let manifest = Manifest::read(folder)?;
+        let is_whole = manifest
+            .files
+            .iter()
+            .all(|(name, seal)| seal.fits(&folder.join(name)));
+        is_whole.then(|| Self {
+            folder: folder.to_owned(),
+            notes: manifest.notes,
+        })
+    }
+
+    /// The path of a file.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// A fact that the build noted.
+    pub(crate) fn note(&self, name: &str) -> Result<&str, Error> {
+        self.notes
+            .get(name)
+            .map(String::as_str)
+            .ok_or_else(|| Error::Malformed {
+                path: self.folder.join(MANIFEST),
+                reason: format!("the note `{name}` is missing"),
+            })
+    }
+}
+
+/// Writes the manifest, and waits until all of the entry is on the disk.
+pub(super) fn seal(folder: &Path, notes: Notes) -> Result<(), Error> {
+    let mut sealed = BTreeMap::new();
+    for name in files::names(folder)? {
+        let path = folder.join(&name);
+        files::sync(&path)?;
+        let stamp = Stamp::read(&path)?;
+        let digest = files::digest(&path)?;
+        sealed.insert(name.to_string_lossy().into_owned(), Seal { stamp, digest });
+    }
+    let manifest = Manifest {
+        files: sealed,
+        notes,
+    };
+    let text = serde_json::to_string_pretty(&manifest).map_err(|error| Error::File {
+        what: "cannot write",
+        path: folder.join(MANIFEST),
+        source: error.into(),
+    })?;
+    files::write(&folder.join(MANIFEST), text.as_bytes())?;
+    files::sync(folder)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    files: BTreeMap<String, Seal>,
+    notes: Notes,
+}
+
+impl Manifest {
+    fn read(folder: &Path) -> Option<Self> {
+        let text = files::read(&folder.join(MANIFEST), MANIFEST_MAX).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Seal {
+    stamp: Stamp,
+    digest: String,
+}
+
+impl Seal {
+    fn fits(&self, path: &Path) -> bool {
+        let Ok(stamp) = Stamp::read(path) else {
+            return false;
+        };
+        stamp == self.stamp
+            || (stamp.size == self.stamp.size
+                && files::digest(path).is_ok_and(|digest| digest == self.digest))
+    }
+}
+
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    size: u64,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Stamp {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let metadata =
+            std::fs::symlink_metadata(path).map_err(files::failed("cannot read", path))?;
+        Ok(Self {
+            size: metadata.size(),
+            seconds: metadata.mtime(),
+            nanoseconds: metadata.mtime_nsec(),
+        })
+    }
+}
+
+const MANIFEST: &str = "manifest.json";
+const MANIFEST_MAX: u64 = 1 << 20;

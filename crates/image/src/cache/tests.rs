@@ -1,0 +1,153 @@
+//! One builds, many wait; what is damaged is built again; what the dead leave is cleared.
+
+use std::sync::atomic::AtomicUsize;
+use std::thread;
+
+use super::*;
+use crate::Silent;
+
+fn cache() -> (tempfile::TempDir, Cache) {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::at(folder.path().join("cache")).unwrap();
+    (folder, cache)
+}
+
+fn obtain(cache: &Cache, builds: &AtomicUsize) -> Entry {
+    let build = |folder: &Path| {
+        builds.fetch_add(1, Ordering::SeqCst);
+        files::write(&folder.join("part"), b"first half, ")?;
+        thread::yield_now();
+        files::write(&folder.join("file"), b"whole")?;
+        Ok(Notes::from([("fact".to_owned(), "7".to_owned())]))
+    };
+    cache.obtain("thing", "00ff", &Silent, build).unwrap()
+}
+
+#[test]
+fn many_who_ask_at_once_get_one_build() {
+    let (_folder, cache) = cache();
+    let builds = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            // Each opens the cache anew, as a process of its own would.
+            let other = Cache::at(cache.root()).unwrap();
+            let builds = &builds;
+            scope.spawn(move || {
+                let entry = obtain(&other, builds);
+                assert_eq!(files::read(&entry.path("file"), 100).unwrap(), b"whole");
+                assert_eq!(entry.note("fact").unwrap(), "7");
+            });
+        }
+    });
+    assert_eq!(builds.into_inner(), 1);
+    assert!(files::names(&cache.root().join("tmp")).unwrap().is_empty());
+}
+
+#[test]
+fn a_damaged_entry_is_built_again() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 5] = [
+        ("truncated", |path| {
+            File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_len(3)
+                .unwrap()
+        }),
+        ("altered", |path| fs::write(path, b"whale").unwrap()),
+        ("missing", |path| fs::remove_file(path).unwrap()),
+        ("without its manifest", |path| {
+            fs::remove_file(path.with_file_name("manifest.json")).unwrap()
+        }),
+        ("with half a manifest", |path| {
+            fs::write(path.with_file_name("manifest.json"), b"{\"files\": {").unwrap()
+        }),
+    ];
+    for (what, damage) in damages {
+        let (_folder, cache) = cache();
+        let builds = AtomicUsize::new(0);
+        damage(&obtain(&cache, &builds).path("file"));
+        let entry = obtain(&cache, &builds);
+        assert_eq!(builds.load(Ordering::SeqCst), 2, "{what}");
+        assert_eq!(
+            files::read(&entry.path("file"), 100).unwrap(),
+            b"whole",
+            "{what}"
+        );
+        obtain(&cache, &builds);
+        assert_eq!(
+            builds.load(Ordering::SeqCst),
+            2,
+            "{what}: built for nothing"
+        );
+    }
+}
+
+#[test]
+fn a_copied_cache_is_still_good() {
+    let (_folder, cache) = cache();
+    let builds = AtomicUsize::new(0);
+    let file = obtain(&cache, &builds).path("file");
+    let content = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, content).unwrap();
+    obtain(&cache, &builds);
+    assert_eq!(builds.into_inner(), 1);
+}
+
+#[test]
+fn a_failed_build_leaves_nothing_and_the_next_one_builds() {
+    let (_folder, cache) = cache();
+    let fail = |folder: &Path| {
+        files::write(&folder.join("file"), b"ha")?;
+        Err(Error::Interrupted)
+    };
+    assert!(matches!(
+        cache.obtain("thing", "00ff", &Silent, fail),
+        Err(Error::Interrupted)
+    ));
+    for folder in ["tmp", "entries"] {
+        assert!(
+            files::names(&cache.root().join(folder)).unwrap().is_empty(),
+            "{folder}"
+        );
+    }
+    obtain(&cache, &AtomicUsize::new(0));
+}
+
+#[test]
+fn opening_clears_what_the_dead_left_and_spares_the_living() {
+    let (_folder, cache) = cache();
+    fs::create_dir_all(cache.root().join("tmp/thing-1.77.0/entry")).unwrap();
+    let living = cache.workspace("thing-2").unwrap();
+    Cache::at(cache.root()).unwrap();
+    assert_eq!(
+        files::names(&cache.root().join("tmp")).unwrap(),
+        [living.path().file_name().unwrap()]
+    );
+    let path = living.path().to_owned();
+    drop(living);
+    assert!(!path.exists());
+}
+
+#[test]
+fn whoever_waits_can_give_up() {
+    struct GiveUp;
+    impl Progress for GiveUp {
+        fn step(&self, message: &str) {
+            assert!(message.contains("waiting"), "{message}");
+        }
+        fn line(&self, _text: &str) {}
+        fn is_interrupted(&self) -> bool {
+            true
+        }
+    }
+    let (_folder, cache) = cache();
+    let _held = cache.lock("thing-00ff", &Silent).unwrap();
+    let build = |_: &Path| unreachable!("the lock is held");
+    assert!(matches!(
+        cache.obtain("thing", "00ff", &GiveUp, build),
+        Err(Error::Interrupted)
+    ));
+}

@@ -1,0 +1,54 @@
+# PID 1 until the image's own init: loads the modules and gives the machine its identity. What comes before this text
+# sets $MODULES, what follows it hands over.
+#
+# Under emulation a fork costs milliseconds and an exec ten: builtins are used wherever there is one, and busybox runs
+# most of its own applets without an exec.
+
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+
+fail() {
+    echo "<0>hotbed: $1" >/dev/kmsg
+    exec poweroff -f
+}
+
+mount -t devtmpfs -o mode=0755 devtmpfs /dev
+mount -t proc -o nosuid,nodev,noexec proc /proc
+mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
+
+# The addresses are the machine's alone: detecting duplicates would only hold them back. Set back below.
+echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
+modprobe -a $MODULES || fail "a kernel module does not load"
+
+[ -f /etc/hostname ] || fail "the initramfs has no identity"
+read -r hostname </etc/hostname
+echo "$hostname" >/proc/sys/kernel/hostname
+
+# Interfaces get their names by MAC address; where a wanted name is another's, all go through passing names.
+passing=
+final=
+taken=
+number=0
+while read -r name mac rest; do
+    for path in /sys/class/net/*; do
+        read -r found <"$path/address"
+        if [ "$found" = "$mac" ] && [ "${path##*/}" != "$name" ]; then
+            passing="$passing hotbed$number $mac"
+            final="$final $name $mac"
+            number=$((number + 1))
+            [ -e "/sys/class/net/$name" ] && taken=yes
+        fi
+    done
+done </etc/hotbed/interfaces
+[ -z "$taken" ] || nameif $passing || fail "an interface cannot be renamed"
+[ -z "$final" ] || nameif $final || fail "an interface cannot be renamed"
+
+ifconfig lo up
+while read -r name mac ipv4 netmask ipv6; do
+    if [ -e "/sys/class/net/$name" ]; then
+        ifconfig "$name" "$ipv4" netmask "$netmask" add "$ipv6" up || fail "$name gets no address"
+        echo 1 >"/proc/sys/net/ipv6/conf/$name/accept_dad"
+    else
+        echo "<4>hotbed: there is no card for $name ($mac)" >/dev/kmsg
+    fi
+done </etc/hotbed/interfaces
+echo 1 >/proc/sys/net/ipv6/conf/default/accept_dad
