@@ -27,9 +27,11 @@ pub(crate) fn check(context: &mut Context<'_>) -> anyhow::Result<()> {
         .folder(context.workspace.root());
     let output = context.runner.ask(&job)?;
     if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
         bail!(
-            "the flake does not evaluate:\n{}",
-            String::from_utf8_lossy(&output.stderr).trim()
+            "the flake does not evaluate ({}):\n{}",
+            output.status,
+            words.trim()
         );
     }
     let checks: std::collections::BTreeMap<String, bool> =

@@ -52,7 +52,8 @@ pub(crate) fn ensure(
     if arguments.no_install {
         let sudo = if host.root { "" } else { "sudo " };
         bail!(
-            "to install it: {sudo}apt-get install --no-install-recommends {}",
+            "to install it: {sudo}apt-get install --no-install-recommends {} (if apt does not know them: \
+             {sudo}apt-get update)",
             packages.join(" ")
         );
     }
