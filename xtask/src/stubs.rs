@@ -1,4 +1,5 @@
-//! The Python stubs: what a test script may call, checked by mypy.
+//! The Python stubs, checked by mypy: by themselves, with the scripts in `crates/python/tests/typing/`, and with every
+//! example, so that stubs and examples cannot drift apart.
 //!
 //! mypy lives in a virtual environment below `target/`, made once for its pinned versions and the interpreter at hand.
 
@@ -25,12 +26,13 @@ const READY: &str = "hotbed-ready";
 /// When the virtual environment cannot be made.
 pub(crate) fn check(context: &mut Context<'_>) -> anyhow::Result<()> {
     let stubs = context.workspace.root().join("crates/python/stubs");
-    // Scripts that must pass, and lines that must not: --strict reports an ignore comment without its mistake.
-    let scripts = context.workspace.root().join("crates/python/tests/typing");
     ensure!(stubs.is_dir(), "there are no stubs at {}", stubs.display());
+    // Scripts that must pass, and lines that must not: --strict reports an ignore comment without its mistake.
+    let mut scripts = python_files(&context.workspace.root().join("crates/python/tests/typing"))?;
     let Some(venv) = environment(context)? else {
         return Ok(());
     };
+    scripts.extend(declared_examples(context)?);
     let job = Job::new(venv.join("bin/python"))
         .args([
             "-m",
@@ -39,14 +41,67 @@ pub(crate) fn check(context: &mut Context<'_>) -> anyhow::Result<()> {
             "--no-error-summary",
             "--cache-dir",
         ])
-        .args([
-            context.workspace.scratch("mypy-cache"),
-            stubs.clone(),
-            scripts,
-        ])
+        .args([context.workspace.scratch("mypy-cache"), stubs.clone()])
+        .args(scripts)
         .env("MYPYPATH", stubs);
     context.run("", job)?;
     Ok(())
+}
+
+/// Copies of the examples that begin with what the driver defines for them.
+fn declared_examples(context: &Context<'_>) -> anyhow::Result<Vec<PathBuf>> {
+    let folder = context.workspace.scratch("typing");
+    remove(&folder)?;
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
+    let mut copies = Vec::new();
+    for example in python_files(&context.workspace.root().join("examples"))? {
+        let text = std::fs::read_to_string(&example)
+            .with_context(|| format!("cannot read {}", example.display()))?;
+        // Not named as the example is: `users` and the like may be modules of the standard library.
+        let stem = example.file_stem().unwrap_or_default().to_string_lossy();
+        let copy = folder.join(format!("example_{stem}.py"));
+        std::fs::write(&copy, declare(&text))
+            .with_context(|| format!("cannot write {}", copy.display()))?;
+        copies.push(copy);
+    }
+    Ok(copies)
+}
+
+/// Puts the names that the driver defines in front of a script, its machines among them.
+fn declare(script: &str) -> String {
+    let mut machines: Vec<String> = Vec::new();
+    for line in script.lines() {
+        let name = line
+            .strip_prefix("# [machines.")
+            .and_then(|rest| rest.split(['.', ']']).next());
+        machines.extend(name.map(|name| {
+            format!(
+                "{}: QemuMachine\n",
+                name.trim_matches('"').replace('-', "_")
+            )
+        }));
+    }
+    machines.dedup();
+    format!(
+        "from test_driver.script import *\n{}{script}",
+        machines.concat()
+    )
+}
+
+/// The Python files of a folder, sorted; none when there is no such folder.
+pub(crate) fn python_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "py"));
+    files.sort();
+    Ok(files)
 }
 
 /// Makes the virtual environment unless it is there; `None` when that failed and has been counted.
@@ -92,5 +147,20 @@ fn remove(folder: &Path) -> anyhow::Result<()> {
             Err(error).with_context(|| format!("cannot remove {}", folder.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::declare;
+
+    #[test]
+    fn machines_of_the_head_are_declared_once() {
+        let script = "# /// hotbed\n# [machines.web-1]\n# [machines.web-1.files.\"/x\"]\n# [machines.b]\n# ///\nb.start()\n";
+        let declared = declare(script);
+        assert!(declared.starts_with(
+            "from test_driver.script import *\nweb_1: QemuMachine\nb: QemuMachine\n# ///"
+        ));
+        assert!(declared.ends_with(script));
     }
 }

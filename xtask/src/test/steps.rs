@@ -1,9 +1,8 @@
 //! The steps, from the cheapest to the dearest.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
 use super::Context;
 use crate::run::Job;
@@ -176,17 +175,16 @@ fn build(context: &mut Context<'_>) -> anyhow::Result<()> {
 
 /// One test binary after the other, as cargo does it: several boot guests, and those share the cores.
 fn test(context: &mut Context<'_>) -> anyhow::Result<()> {
-    context.run(
-        "",
-        cargo(&[
-            "test",
-            "--workspace",
-            "--no-fail-fast",
-            "--lib",
-            "--bins",
-            "--tests",
-        ]),
-    )?;
+    let job = cargo(&[
+        "test",
+        "--workspace",
+        "--no-fail-fast",
+        "--lib",
+        "--bins",
+        "--tests",
+    ]);
+    // The output of tests that pass too: it says what they skipped.
+    context.run("", job.args(["--", "--show-output"]))?;
     Ok(())
 }
 
@@ -199,29 +197,20 @@ fn doctest(context: &mut Context<'_>) -> anyhow::Result<()> {
 }
 
 fn bench(context: &mut Context<'_>) -> anyhow::Result<()> {
-    context.run(
-        "",
-        cargo(&[
-            "test",
-            "--package",
-            "hotbed-benches",
-            "--no-fail-fast",
-            "--benches",
-        ]),
-    )?;
+    let job = cargo(&[
+        "test",
+        "--package",
+        "hotbed-benches",
+        "--no-fail-fast",
+        "--benches",
+    ]);
+    context.run("", job)?;
     Ok(())
 }
 
 /// Each file is a test; a new one needs no entry anywhere.
 fn examples(context: &mut Context<'_>) -> anyhow::Result<()> {
-    let folder = context.workspace.root().join("examples");
-    let entries =
-        std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<_>>()?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "py"));
-    files.sort();
+    let files = stubs::python_files(&context.workspace.root().join("examples"))?;
     ensure!(!files.is_empty(), "examples/ holds no test");
     for file in files {
         let name = file
