@@ -115,8 +115,8 @@ pub struct ImageMachine {
     pub files: BTreeMap<String, FileSpec>,
     /// Commands to run in the image when it is built.
     pub run: Vec<String>,
-    /// Memory in MiB.
-    pub memory: u32,
+    /// Memory in MiB; `None`: what the image needs.
+    pub memory: Option<u32>,
     /// Virtual processors.
     pub cpus: u32,
     /// A kernel other than the image's.

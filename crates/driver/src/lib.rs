@@ -13,12 +13,22 @@
 
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
+mod accelerator;
 mod call;
 pub mod config;
 mod error;
+mod images;
 pub mod log;
 pub mod machine;
+mod process;
+mod site;
+#[expect(
+    unsafe_code,
+    reason = "what runs between fork and exec cannot be written without"
+)]
+mod sys;
 pub mod testbed;
+mod turn;
 pub mod vlan;
 
 pub use call::{Call, Interrupt, Never};

@@ -1,7 +1,39 @@
 //! What is said on the terminal, line by line, in the format that users of the NixOS test driver grep.
+//!
+//! Messages of the test are written by the thread that says them. Lines of guests are queued and written by a thread of the
+//! log's own, before the next message at the latest: so a flood of them, or a terminal that takes nothing, holds up no guest.
+//! When the queue is full, lines are left out here (never in the console log on disk), and it is said how many.
+//!
+//! Colours are on when standard error is a terminal and `NO_COLOR` is not set (or `CLICOLOR_FORCE` is): so a log that goes to a
+//! file is plain. Guests' lines lose their control characters and escape sequences, which would steer the reader's terminal.
 
-use std::io::Write;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::collections::VecDeque;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Instant;
+
+use crate::call::now;
+
+/// The most lines of guests that wait to be written.
+const SERIAL_LINES_MAX: usize = 10_000;
+/// The most bytes of a guest's line that are shown.
+const SERIAL_LINE_MAX: usize = 4096;
+
+const BOLD_GREEN: &str = "\x1b[1m\x1b[32m";
+const DIM: &str = "\x1b[2m";
+const RED: &str = "\x1b[31m";
+const RESET: &str = "\x1b[0m";
+
+/// A guest's line as it may be shown on a terminal.
+pub(crate) fn shown(line: &str) -> String {
+    text::without_controls(line, SERIAL_LINE_MAX)
+}
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,9 +60,32 @@ pub enum Colours {
     Never,
 }
 
+impl Colours {
+    fn on_stderr(self) -> bool {
+        let set =
+            |name| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) => {
+                false
+            }
+            Self::Auto => set("CLICOLOR_FORCE") || std::io::stderr().is_terminal(),
+        }
+    }
+}
+
 /// The terminal logger: one line of text per message, whole even when many threads write.
-#[derive(Debug)]
-pub struct Log {}
+pub struct Log {
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").finish_non_exhaustive()
+    }
+}
 
 /// A nested block: its end is logged by [`Block::finish`], and not at all when the block is dropped.
 #[derive(Debug)]
@@ -45,36 +100,139 @@ pub struct Block<'a> {
 impl Block<'_> {
     /// Logs `(finished: <message>, in <s.ss> seconds)`.
     pub fn finish(self) {
-        let _ = (self.log, self.machine, self.message, self.start);
+        let seconds = now().saturating_duration_since(self.start).as_secs_f64();
+        self.log.log(
+            self.machine.as_deref(),
+            &format!("(finished: {}, in {seconds:.2} seconds)", self.message),
+        );
+    }
+}
+
+/// What the threads that log share with the thread that writes guests' lines.
+struct Shared {
+    colours: bool,
+    level: AtomicU8,
+    show_serial: AtomicBool,
+    queue: Mutex<Queue>,
+    more: Condvar,
+    sink: Mutex<Box<dyn Write + Send>>,
+}
+
+/// Lines of guests that wait to be written.
+#[derive(Default)]
+struct Queue {
+    lines: VecDeque<String>,
+    left_out: u64,
+    closed: bool,
+}
+
+/// A poisoned lock only means that another thread panicked between whole lines.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Writes whole lines, after the lines of guests that came before them. What cannot be written is lost: there is nobody to tell.
+    fn write(&self, text: &str) {
+        let mut sink = lock(&self.sink);
+        let mut waiting = self.take_waiting();
+        waiting.push_str(text);
+        let _ = sink
+            .write_all(waiting.as_bytes())
+            .and_then(|()| sink.flush());
+    }
+
+    fn take_waiting(&self) -> String {
+        let mut queue = lock(&self.queue);
+        let mut text = String::new();
+        for line in queue.lines.drain(..) {
+            text.push_str(&line);
+        }
+        let left_out = std::mem::take(&mut queue.left_out);
+        if left_out > 0 {
+            text.push_str(&format!("({left_out} lines of guests are not shown: the terminal is too slow; the console logs have them)\n"));
+        }
+        text
+    }
+
+    /// The body of the writing thread.
+    fn write_serial_lines(&self) {
+        loop {
+            let mut queue = lock(&self.queue);
+            while queue.lines.is_empty() {
+                if queue.closed {
+                    return;
+                }
+                queue = self
+                    .more
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(queue);
+            self.write("");
+        }
+    }
+
+    fn paint(&self, code: &'static str) -> &'static str {
+        if self.colours { code } else { "" }
     }
 }
 
 impl Log {
     /// A logger on standard error.
     #[must_use]
-    pub fn stderr(_colours: Colours) -> Self {
-        Self {}
+    pub fn stderr(colours: Colours) -> Self {
+        Self::to(Box::new(std::io::stderr()), colours.on_stderr())
     }
 
     /// A logger on anything.
     #[must_use]
-    pub fn to(_sink: Box<dyn Write + Send>, _colours: bool) -> Self {
-        Self {}
+    pub fn to(sink: Box<dyn Write + Send>, colours: bool) -> Self {
+        let shared = Arc::new(Shared {
+            colours,
+            level: AtomicU8::new(Level::Info as u8),
+            show_serial: AtomicBool::new(true),
+            queue: Mutex::default(),
+            more: Condvar::new(),
+            sink: Mutex::new(sink),
+        });
+        let writer = Arc::clone(&shared);
+        // Without the thread, lines of guests are written with the next message.
+        let writer = std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || writer.write_serial_lines())
+            .ok();
+        Self { shared, writer }
+    }
+
+    fn message(
+        &self,
+        machine: Option<&str>,
+        before: &'static str,
+        message: &str,
+        after: &'static str,
+    ) {
+        let (before, after) = (self.shared.paint(before), self.shared.paint(after));
+        let prefix = machine
+            .map(|machine| format!("{machine}: "))
+            .unwrap_or_default();
+        self.shared
+            .write(&format!("{prefix}{before}{message}{after}\n"));
     }
 
     /// Logs a message, whatever the level.
     pub fn log(&self, machine: Option<&str>, message: &str) {
-        let _ = (machine, message);
+        self.message(machine, "", message, "");
     }
 
     /// Logs the start of a block.
     pub fn begin<'a>(&'a self, machine: Option<&str>, message: &str) -> Block<'a> {
-        self.log(machine, message);
+        self.message(machine, BOLD_GREEN, message, RESET);
         Block {
             log: self,
             machine: machine.map(str::to_owned),
             message: message.to_owned(),
-            start: crate::call::now(),
+            start: now(),
         }
     }
 
@@ -100,46 +258,85 @@ impl Log {
         self.begin(None, &format!("subtest: {name}"))
     }
 
+    fn shows(&self, level: Level) -> bool {
+        level as u8 >= self.shared.level.load(Ordering::Relaxed)
+    }
+
     /// Logs when the level is `Debug`.
     pub fn debug(&self, message: &str) {
-        let _ = message;
+        if self.shows(Level::Debug) {
+            self.message(None, DIM, message, RESET);
+        }
     }
 
     /// Logs when the level is at most `Info`.
     pub fn info(&self, message: &str) {
-        let _ = message;
+        if self.shows(Level::Info) {
+            self.log(None, message);
+        }
     }
 
     /// Logs when the level is at most `Warning`.
     pub fn warning(&self, message: &str) {
-        let _ = message;
+        if self.shows(Level::Warning) {
+            self.log(None, message);
+        }
     }
 
     /// Logs, whatever the level. The composite logger of the NixOS driver then ends the process: that is the front's part.
     pub fn error(&self, message: &str) {
-        let _ = message;
+        self.log(None, message);
     }
 
-    /// Logs a line of what made the test fail: `!!! <line>`.
+    /// Logs a line of what made the test fail, as a warning: `!!! <line>`.
     pub fn log_test_error(&self, line: &str) {
-        let _ = line;
+        if self.shows(Level::Warning) {
+            let (red, reset) = (self.shared.paint(RED), self.shared.paint(RESET));
+            self.shared.write(&format!("{red}!!! {reset}{line}\n"));
+        }
     }
 
     /// Logs a line of a guest: `<machine> # <line>`; never waits.
     pub fn log_serial(&self, line: &str, machine: &str) {
-        let _ = (line, machine);
+        if !self.shared.show_serial.load(Ordering::Relaxed) {
+            return;
+        }
+        let line = shown(line);
+        let (dim, reset) = (self.shared.paint(DIM), self.shared.paint(RESET));
+        let mut queue = lock(&self.shared.queue);
+        if queue.lines.len() >= SERIAL_LINES_MAX {
+            queue.left_out += 1;
+            return;
+        }
+        queue
+            .lines
+            .push_back(format!("{dim}{machine} # {line}{reset}\n"));
+        drop(queue);
+        self.shared.more.notify_one();
     }
 
     /// Whether lines of guests are shown.
     pub fn print_serial_logs(&self, enable: bool) {
-        let _ = enable;
+        self.shared.show_serial.store(enable, Ordering::Relaxed);
     }
 
     /// Sets the level from which `debug`, `info` and `warning` are shown.
     pub fn set_level(&self, level: Level) {
-        let _ = level;
+        self.shared.level.store(level as u8, Ordering::Relaxed);
     }
 
     /// Writes out what waits to be written.
-    pub fn flush(&self) {}
+    pub fn flush(&self) {
+        self.shared.write("");
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        lock(&self.shared.queue).closed = true;
+        self.shared.more.notify_one();
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
 }

@@ -1,21 +1,44 @@
 //! One machine: its QEMU, its shell, its files, its power.
+//!
+//! - [`command_line`]: configuration to QEMU's arguments; pure.
+//! - `run`: one run of QEMU and the sockets to it; `console_log`: what it says.
+//! - `boot`: from power-on to the shell; `power`: off, again, and the cable.
+//! - `shell`, `units`, `wait`, `files`: what a test asks of the guest.
+//! - `monitor`, `qmp`, `keys`: what it asks of QEMU.
+//!
+//! Invariant: a lock of this module is never held while a guest or QEMU is waited for, but for the turns (`turn`), which are
+//! waited for with the caller's deadline.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
+use crate::call::now;
+use crate::config::MachineConfig;
+use crate::site::Site;
+use crate::turn::Turns;
 use crate::{Call, Error};
 
+mod boot;
+pub mod command_line;
+pub(crate) mod console_log;
 mod console_text;
 mod files;
+mod keys;
 mod monitor;
 mod power;
+mod qmp;
 pub(crate) mod quoting;
+mod run;
 mod shell;
+#[cfg(test)]
+mod tests;
 mod units;
 mod wait;
 
+use console_log::ConsoleLog;
+use run::Run;
 pub use shell::{Execute, Output};
 
 /// The default of every wait.
@@ -29,25 +52,103 @@ pub enum Activity {
     Off,
     /// QEMU runs; the shell is not there yet.
     Booting(Duration),
-    /// Nothing was asked of it.
+    /// Nothing is asked of it.
     Idle(Duration),
     /// It runs a command of the test, or waits for something; the text says which.
     Busy(String, Duration),
 }
 
+impl std::fmt::Display for Activity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Off => write!(f, "off"),
+            Self::Booting(time) => write!(f, "booting for {:.1} s", time.as_secs_f64()),
+            Self::Idle(time) => write!(f, "idle for {:.1} s", time.as_secs_f64()),
+            Self::Busy(what, time) => write!(f, "{what} for {:.1} s", time.as_secs_f64()),
+        }
+    }
+}
+
 /// One machine of a testbed. All methods may be called from any thread; those that need the shell take turns.
 #[derive(Debug)]
 pub struct Machine {
-    name: String,
+    config: MachineConfig,
+    site: Arc<Site>,
     state_dir: PathBuf,
     shared_dir: PathBuf,
+    console: Arc<ConsoleLog>,
+    run: Mutex<Option<Arc<Run>>>,
+    /// Held by the thread that starts QEMU.
+    starting: Turns<()>,
+    doings: Mutex<Doings>,
+}
+
+/// What the threads that use a machine are doing.
+#[derive(Debug)]
+struct Doings {
+    next: u64,
+    now: Vec<(u64, String, Instant)>,
+    idle_since: Instant,
+}
+
+/// Something that a machine is doing; ends when it is dropped.
+pub(crate) struct Doing<'m> {
+    machine: &'m Machine,
+    id: u64,
+}
+
+impl Drop for Doing<'_> {
+    fn drop(&mut self) {
+        let mut doings = lock(&self.machine.doings);
+        doings.now.retain(|(id, ..)| *id != self.id);
+        doings.idle_since = now();
+    }
+}
+
+/// A poisoned lock only means that another thread panicked; what it guards is whole between statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Machine {
+    /// A machine that is off; makes its directory and its console log.
+    pub(crate) fn new(
+        config: MachineConfig,
+        site: Arc<Site>,
+        console_log: &Path,
+    ) -> Result<Self, Error> {
+        let state_dir = site.directory.join(format!("vm-state-{}", config.name));
+        crate::testbed::directories::make_private(&state_dir)?;
+        let console = ConsoleLog::create(console_log).map_err(Error::host(format!(
+            "cannot make the console log {}",
+            console_log.display()
+        )))?;
+        Ok(Self {
+            config,
+            shared_dir: site.shared_dir(),
+            site,
+            state_dir,
+            console: Arc::new(console),
+            run: Mutex::new(None),
+            starting: Turns::new(()),
+            doings: Mutex::new(Doings {
+                next: 0,
+                now: Vec::new(),
+                idle_since: now(),
+            }),
+        })
+    }
+
     /// Its name in the test.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.config.name
+    }
+
+    /// What the test asks of it.
+    #[must_use]
+    pub fn config(&self) -> &MachineConfig {
+        &self.config
     }
 
     /// Its directory.
@@ -65,66 +166,148 @@ impl Machine {
     /// Where the whole text of its console is kept.
     #[must_use]
     pub fn console_log_path(&self) -> &Path {
-        &self.state_dir
+        self.console.path()
     }
 
     /// What it is doing.
     #[must_use]
     pub fn activity(&self) -> Activity {
-        Activity::Off
+        let since = |moment: Instant| now().saturating_duration_since(moment);
+        let doings = lock(&self.doings);
+        let doing = doings
+            .now
+            .last()
+            .map(|(_, what, begin)| (what.clone(), *begin));
+        let idle_since = doings.idle_since;
+        drop(doings);
+        match (self.present_run(), doing) {
+            (Some(run), _) if !run.connected.load(Ordering::Acquire) => {
+                Activity::Booting(since(run.since))
+            }
+            (_, Some((what, begin))) => Activity::Busy(what, since(begin)),
+            (Some(run), None) => Activity::Idle(since(idle_since.max(run.since))),
+            (None, None) => Activity::Off,
+        }
     }
 
     /// Whether QEMU runs and the shell is connected.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        false
+        self.is_connected()
     }
 
     /// Whether QEMU was started and has not been seen to end.
     #[must_use]
     pub fn is_booted(&self) -> bool {
-        false
+        self.present_run().is_some()
     }
 
     /// Whether the shell is connected.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        false
+        self.present_run()
+            .is_some_and(|run| run.connected.load(Ordering::Acquire))
     }
 
     /// The process id of QEMU or its start script, while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        None
+        self.present_run().map(|run| run.process.pid())
     }
 
     /// Logs one line with the machine's name.
     pub fn log(&self, message: &str) {
-        let _ = message;
+        self.site.log.log(Some(self.name()), message);
     }
 
-    /// Starts QEMU unless it runs; does not wait for the guest. Without `allow_reboot`, a guest that reboots ends.
-    ///
-    /// # Errors
-    ///
-    /// When QEMU exits at once (its words are in the message), or the image cannot be had.
-    pub fn start(&self, allow_reboot: bool, call: &Call<'_>) -> Result<(), Error> {
-        let _ = (allow_reboot, call);
-        Err(Error::Unsupported("start"))
+    /// Logs a block around `body`, which is what the machine is doing meanwhile.
+    pub(crate) fn nested<T>(
+        &self,
+        message: &str,
+        body: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let _doing = self.begin_doing(message);
+        self.site.log.nested(Some(self.name()), message, body)
     }
 
-    /// Waits for the guest's shell; starts the machine if need be.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Runtime`] when the shell does not come within the boot timeout, [`Error::Machine`] when QEMU ends before.
-    pub fn connect(&self, call: &Call<'_>) -> Result<(), Error> {
-        let _ = call;
-        Err(Error::Unsupported("connect"))
+    pub(crate) fn begin_doing(&self, what: &str) -> Doing<'_> {
+        let mut doings = lock(&self.doings);
+        let id = doings.next;
+        doings.next += 1;
+        doings.now.push((id, what.to_owned(), now()));
+        Doing { machine: self, id }
+    }
+
+    /// The last lines of the console, for reports.
+    pub(crate) fn last_console_lines(&self, count: usize) -> Vec<String> {
+        self.console.last_lines(count)
     }
 
     /// Kills QEMU if it runs, as the end of a test does.
-    pub fn release(&self) {}
+    pub fn release(&self) {
+        if let Some(run) = self.present_run() {
+            self.site
+                .log
+                .info(&format!("kill QemuMachine (pid {})", run.process.pid()));
+            run.process.end();
+            run.finish_console();
+            self.forget_run();
+        }
+    }
+
+    fn present_run(&self) -> Option<Arc<Run>> {
+        lock(&self.run).clone()
+    }
+
+    fn set_run(&self, run: Arc<Run>) {
+        *lock(&self.run) = Some(run);
+    }
+
+    fn forget_run(&self) {
+        // Dropped after the lock: it may have to wait for a thread to end.
+        let run = lock(&self.run).take();
+        drop(run);
+    }
+
+    /// The run of a machine that is on.
+    fn running(&self) -> Result<Arc<Run>, Error> {
+        match self.present_run() {
+            Some(run) if run.is_running() => Ok(run),
+            Some(run) => {
+                Err(self.explain(&run, Error::Machine(format!("{} is gone", self.name()))))
+            }
+            None => Err(Error::Machine(format!(
+                "{} is not running: start it first",
+                self.name()
+            ))),
+        }
+    }
+
+    /// The error to tell when something between us and a machine failed: QEMU's end, if it ended.
+    fn explain(&self, run: &Run, error: Error) -> Error {
+        if matches!(
+            error,
+            Error::Interrupted
+                | Error::Timeout(_)
+                | Error::Argument(_)
+                | Error::TestFailed(_)
+                | Error::Callback(_)
+        ) {
+            return error;
+        }
+        let doing = lock(&self.doings)
+            .now
+            .last()
+            .map(|(_, what, _)| format!(" while {what}"))
+            .unwrap_or_default();
+        match run.last_words() {
+            Some(words) => Error::Machine(format!(
+                "{} is not running any more{doing}: {words}",
+                self.name()
+            )),
+            None => error,
+        }
+    }
 
     /// Writes to the guest's console.
     ///
@@ -132,42 +315,23 @@ impl Machine {
     ///
     /// When the machine is not running, or QEMU does not take it.
     pub fn send_console(&self, text: &str, call: &Call<'_>) -> Result<(), Error> {
-        let _ = (text, call);
-        Err(Error::Unsupported("send_console"))
-    }
-
-    /// Sends a QMP command; the answer is the whole object `{"return": …}`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Qmp`] when QEMU refuses it, [`Error::Runtime`] when there is no QMP session.
-    pub fn qmp(&self, command: &str, arguments: Value, call: &Call<'_>) -> Result<Value, Error> {
-        let _ = (command, arguments, call);
-        Err(Error::Unsupported("qmp"))
-    }
-
-    /// Takes the next QMP event from the machine's queue; `None` when none comes within `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// When the call ends before, or QEMU is gone.
-    pub fn qmp_event(&self, timeout: Duration, call: &Call<'_>) -> Result<Option<Value>, Error> {
-        let _ = (timeout, call);
-        Err(Error::Unsupported("qmp_event"))
-    }
-
-    /// Takes events from the queue until `filter` likes one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Timeout`] when none comes within `timeout`; what `filter` reports.
-    pub fn wait_for_qmp_event(
-        &self,
-        filter: &mut dyn FnMut(&Value) -> Result<bool, Error>,
-        timeout: Duration,
-        call: &Call<'_>,
-    ) -> Result<Value, Error> {
-        let _ = (filter, timeout, call);
-        Err(Error::Unsupported("wait_for_qmp_event"))
+        let run = self.running()?;
+        let doing = || format!("writing to the console of {}", self.name());
+        let mut stdin = run.stdin.take(call, &doing)?;
+        let Some(pipe) = stdin.as_mut() else {
+            return Err(Error::Machine(format!(
+                "QEMU of {} has no standard input",
+                self.name()
+            )));
+        };
+        let mut left = text.as_bytes();
+        loop {
+            let slice = call.slice(&doing)?;
+            match console_log::write_until(&mut *pipe, &mut left, slice) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => return Err(self.explain(&run, Error::host(doing())(error))),
+            }
+        }
     }
 }

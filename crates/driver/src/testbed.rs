@@ -1,15 +1,36 @@
 //! A test's machines and VLANs, the directories they live in, the global timeout and the end of it all.
+//!
+//! - `directories`: where everything is; `reaper`: what cleans up when we cannot; `timeout`: the timer.
+//!
+//! Invariant: whatever a testbed starts is known to its reaper before the testbed waits for it.
 
+pub(crate) mod directories;
+pub(crate) mod reaper;
+mod timeout;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::machine::Activity;
+use crate::config::{MachineKind, names, network};
+use crate::images::Images;
+use crate::machine::{Activity, Execute};
+use crate::site::{Parts, Site};
 use crate::{Call, Error, Log, Machine, TestConfig, Vlan};
+use reaper::Reaper;
+use timeout::Timer;
+
+/// How many of a console's last lines are shown when the global timeout passes.
+const LAST_LINES: usize = 10;
+/// The QEMU for images, when nobody names another.
+const QEMU: &str = "qemu-system-x86_64";
 
 /// How a testbed is run, beside what the test itself asks for.
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
 pub struct Options {
     /// Where `copy_from_machine` and console logs go; by default the current directory and the user's state directory.
     pub out_dir: Option<PathBuf>,
@@ -27,11 +48,15 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Testbed {
     config: TestConfig,
-    log: Arc<Log>,
+    site: Arc<Site>,
     machines: Vec<Arc<Machine>>,
     vlans: Vec<Arc<Vlan>>,
-    directory: PathBuf,
-    out_dir: PathBuf,
+    timer: Timer,
+    keep_state: bool,
+    reaper: Arc<Reaper>,
+    stopped: AtomicBool,
+    /// Held by the thread that stops the testbed.
+    stopping: Mutex<()>,
 }
 
 impl Testbed {
@@ -41,8 +66,53 @@ impl Testbed {
     ///
     /// When the host does not give what is needed.
     pub fn new(config: TestConfig, options: Options, log: Arc<Log>) -> Result<Arc<Self>, Error> {
-        let _ = (config, options, log);
-        Err(Error::Unsupported("Testbed::new"))
+        let current =
+            || std::env::current_dir().map_err(Error::host("there is no current directory"));
+        let out_dir = options.out_dir.clone().map_or_else(current, Ok)?;
+        let logs = match &options.out_dir {
+            Some(out_dir) => out_dir.clone(),
+            None => state_home()?.join("logs").join(config.name()),
+        };
+        let directory = directories::make(options.temporary_root.as_deref())?;
+        let reaper = Reaper::start(&directory).map_err(|error| {
+            let _ = fs::remove_dir(&directory);
+            Error::host("cannot start the reaper")(error)
+        })?;
+        let reaper = Arc::new(reaper);
+        // From here on, an early return drops the reaper, which removes the directory.
+        let vlans = start_vlans(&config, &directory, &log)?;
+        let site = Site::new(Parts {
+            out_dir,
+            log,
+            boot_timeout: config.boot_timeout,
+            qemu: options
+                .qemu
+                .or_else(|| std::env::var_os("HOTBED_QEMU").map(PathBuf::from))
+                .unwrap_or_else(|| QEMU.into()),
+            images: Images::new(cache(&config, options.cache)),
+            vlan_sockets: vlans
+                .iter()
+                .map(|vlan| (vlan.number(), vlan.stream_socket().to_owned()))
+                .collect(),
+            environment: environment(&vlans),
+            hosts: hosts(&config),
+            reaper: Arc::clone(&reaper),
+            directory,
+        });
+        directories::make_private(&site.shared_dir())?;
+        let site = Arc::new(site);
+        let machines = make_machines(&config, &site, &logs)?;
+        Ok(Arc::new(Self {
+            config,
+            site,
+            machines,
+            vlans,
+            timer: Timer::default(),
+            keep_state: options.keep_state,
+            reaper,
+            stopped: AtomicBool::new(false),
+            stopping: Mutex::new(()),
+        }))
     }
 
     /// What the test asks for.
@@ -54,7 +124,7 @@ impl Testbed {
     /// The log.
     #[must_use]
     pub fn log(&self) -> &Arc<Log> {
-        &self.log
+        &self.site.log
     }
 
     /// The machines, sorted by name.
@@ -72,19 +142,19 @@ impl Testbed {
     /// The directory that holds everything: the NixOS driver's `<tmp>`.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        &self.directory
+        &self.site.directory
     }
 
     /// Where `copy_from_machine` puts files.
     #[must_use]
     pub fn out_dir(&self) -> &Path {
-        &self.out_dir
+        &self.site.out_dir
     }
 
     /// The variables that the NixOS driver sets in its own process: `QEMU_VDE_SOCKET_<n>`. Start scripts get them in any case.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
-        Vec::new()
+        self.site.environment.clone()
     }
 
     /// Builds or finds the images of all machines, so that no boot has to; `start` does it for those that are not there yet.
@@ -97,18 +167,69 @@ impl Testbed {
         progress: &dyn hotbed_image::Progress,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let _ = (progress, call);
-        Err(Error::Unsupported("prepare_images"))
+        for machine in &self.machines {
+            if let MachineKind::Image(image) = &machine.config().kind {
+                self.site.images.get(
+                    machine.name(),
+                    &crate::images::spec(image),
+                    progress,
+                    call,
+                )?;
+            }
+        }
+        Ok(())
     }
 
     /// Starts every machine at once; does not wait for their shells.
     ///
     /// # Errors
     ///
-    /// [`Error::Machine`] with all that failed.
+    /// [`Error::Machine`] with all that failed; [`Error::Interrupted`] when the call was.
     pub fn start_all(&self, call: &Call<'_>) -> Result<(), Error> {
-        let _ = call;
-        Err(Error::Unsupported("start_all"))
+        self.site.log.nested(None, "start all VMs", || {
+            let failures = std::thread::scope(|scope| {
+                let start = |machine: &'_ Arc<Machine>| {
+                    let name = format!("start-{}", machine.name());
+                    let machine = Arc::clone(machine);
+                    std::thread::Builder::new()
+                        .name(name)
+                        .spawn_scoped(scope, move || machine.start(false, call))
+                };
+                let threads: Vec<_> = self
+                    .machines
+                    .iter()
+                    .map(|machine| (machine.name(), start(machine)))
+                    .collect();
+                let mut failures = Vec::new();
+                for (name, thread) in threads {
+                    let result = match thread {
+                        Ok(thread) => thread.join().unwrap_or_else(|_| {
+                            Err(Error::Machine("its thread panicked".to_owned()))
+                        }),
+                        Err(error) => Err(Error::host("cannot start a thread")(error)),
+                    };
+                    failures.extend(result.err().map(|error| (name, error)));
+                }
+                failures
+            });
+            if failures.is_empty() {
+                return Ok(());
+            }
+            if failures
+                .iter()
+                .any(|(_, error)| matches!(error, Error::Interrupted))
+            {
+                return Err(Error::Interrupted);
+            }
+            let lines: Vec<String> = failures
+                .iter()
+                .map(|(name, error)| format!("{name}: {}", error.chain()))
+                .collect();
+            Err(Error::Machine(format!(
+                "Failed to start the following machines:\n{}",
+                lines.join("\n")
+            )))
+        })
     }
 
     /// Waits until every machine is off, and disarms the timeout.
@@ -117,8 +238,15 @@ impl Testbed {
     ///
     /// When the call ends before.
     pub fn join_all(&self, call: &Call<'_>) -> Result<(), Error> {
-        let _ = call;
-        Err(Error::Unsupported("join_all"))
+        self.site
+            .log
+            .nested(None, "wait for all VMs to finish", || {
+                self.machines
+                    .iter()
+                    .try_for_each(|machine| machine.wait_for_shutdown(None, call))?;
+                self.timer.disarm();
+                Ok(())
+            })
     }
 
     /// Runs `sync` in every machine that is up, as the end of `run_tests` does.
@@ -127,23 +255,63 @@ impl Testbed {
     ///
     /// When the call ends before.
     pub fn sync_all(&self, call: &Call<'_>) -> Result<(), Error> {
-        let _ = call;
-        Err(Error::Unsupported("sync_all"))
+        let mut up = self.machines.iter().filter(|machine| machine.is_up());
+        up.try_for_each(|machine| {
+            machine
+                .execute("sync", &Execute::default(), call)
+                .map(|_| ())
+        })
     }
 
     /// Starts the global timeout: logs `Test will time out and terminate in <N> seconds`, and when it passes, says what each
     /// machine was doing, kills them all and then calls `on_expiry` (on the timer's own thread).
-    pub fn arm_timeout(&self, timeout: Duration, on_expiry: Box<dyn FnOnce() + Send>) {
-        let _ = (timeout, on_expiry);
+    pub fn arm_timeout(self: &Arc<Self>, timeout: Duration, on_expiry: Box<dyn FnOnce() + Send>) {
+        self.site.log.info(&format!(
+            "Test will time out and terminate in {:?} seconds",
+            timeout.as_secs_f64()
+        ));
+        let testbed = Arc::downgrade(self);
+        let expire = move || {
+            if let Some(testbed) = testbed.upgrade() {
+                testbed.expire();
+            }
+            on_expiry();
+        };
+        if let Err(error) = self.timer.arm(timeout, expire) {
+            self.site.log.warning(&format!(
+                "the test has no timeout: its thread cannot be started: {error}"
+            ));
+        }
     }
 
     /// Stops the global timeout.
-    pub fn disarm_timeout(&self) {}
+    pub fn disarm_timeout(&self) {
+        self.timer.disarm();
+    }
 
     /// Whether the global timeout has passed.
     #[must_use]
     pub fn timed_out(&self) -> bool {
-        false
+        self.timer.expired()
+    }
+
+    fn expire(&self) {
+        let log = &self.site.log;
+        let block = log.begin(None, "timeout reached; test terminating...");
+        for machine in &self.machines {
+            machine.log(&format!(
+                "was {} when the test timed out",
+                machine.activity()
+            ));
+            for line in machine.last_console_lines(LAST_LINES) {
+                machine.log(&format!("  its console: {}", crate::log::shown(&line)));
+            }
+        }
+        // What is between start and shell belongs to no machine yet.
+        self.site.kill_all();
+        self.machines.iter().for_each(|machine| machine.release());
+        block.finish();
+        log.flush();
     }
 
     /// What each machine is doing.
@@ -156,5 +324,139 @@ impl Testbed {
     }
 
     /// Ends everything: machines, VLANs, helpers, directories. Takes well under a second; a second call does nothing.
-    pub fn stop(&self) {}
+    pub fn stop(&self) {
+        let _stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let log = &self.site.log;
+        let block = log.begin(None, "cleanup");
+        self.timer.disarm();
+        // All at once: each may take its grace.
+        std::thread::scope(|scope| {
+            for machine in &self.machines {
+                let release = || machine.release();
+                if std::thread::Builder::new()
+                    .spawn_scoped(scope, release)
+                    .is_err()
+                {
+                    machine.release();
+                }
+            }
+        });
+        self.site.kill_all();
+        self.vlans.iter().for_each(|vlan| vlan.stop(log));
+        if self.keep_state {
+            self.reaper.keep_directories();
+            log.info(&format!(
+                "the machines' state is kept in {}",
+                self.site.directory.display()
+            ));
+        }
+        self.reaper.finish();
+        block.finish();
+        log.flush();
+    }
+}
+
+impl Drop for Testbed {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn start_vlans(config: &TestConfig, directory: &Path, log: &Log) -> Result<Vec<Arc<Vlan>>, Error> {
+    for number in &config.vlans {
+        // A client's own socket is beside the switch's: `.12345-12345`, and pids may have seven digits.
+        directories::check_socket_path(
+            &directory
+                .join(format!("vde{number}.ctl"))
+                .join(".1234567-12345"),
+        )?;
+    }
+    log.nested(None, "start all VLans", || {
+        config
+            .vlans
+            .iter()
+            .map(|&number| Vlan::start(number, directory, log).map(Arc::new))
+            .collect()
+    })
+}
+
+fn make_machines(
+    config: &TestConfig,
+    site: &Arc<Site>,
+    logs: &Path,
+) -> Result<Vec<Arc<Machine>>, Error> {
+    let make = |machine: &crate::MachineConfig| {
+        directories::check_socket_path(
+            &site
+                .directory
+                .join(format!("vm-state-{}", machine.name))
+                .join("monitor"),
+        )?;
+        let log = logs.join(format!("{}.console.log", machine.name));
+        Machine::new(machine.clone(), Arc::clone(site), &log).map(Arc::new)
+    };
+    config.machines.iter().map(make).collect()
+}
+
+/// `$XDG_STATE_HOME/hotbed`, or where it is by default.
+fn state_home() -> Result<PathBuf, Error> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let base = absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    let none = || {
+        Error::Argument(
+            "no place for console logs: give an output directory, or set XDG_STATE_HOME or HOME"
+                .to_owned(),
+        )
+    };
+    Ok(base.ok_or_else(none)?.join("hotbed"))
+}
+
+/// The image cache's folder, for tests that need one.
+fn cache(config: &TestConfig, given: Option<PathBuf>) -> Option<PathBuf> {
+    let needed = config
+        .machines
+        .iter()
+        .any(|machine| matches!(machine.kind, MachineKind::Image(_)));
+    given.or_else(|| {
+        needed
+            .then(|| hotbed_image::Cache::open().ok())
+            .flatten()
+            .map(|cache| cache.root().to_owned())
+    })
+}
+
+fn environment(vlans: &[Arc<Vlan>]) -> Vec<(String, String)> {
+    let variable = |vlan: &Arc<Vlan>| {
+        (
+            format!("QEMU_VDE_SOCKET_{}", vlan.number()),
+            vlan.socket_dir().to_string_lossy().into_owned(),
+        )
+    };
+    vlans.iter().map(variable).collect()
+}
+
+/// Every machine's addresses with its host name, for `/etc/hosts`.
+fn hosts(config: &TestConfig) -> Vec<(IpAddr, Vec<String>)> {
+    let mut hosts: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+    for machine in &config.machines {
+        for &vlan in &machine.vlans {
+            let name = names::host_name(&machine.name);
+            let addresses = [
+                IpAddr::from(network::ipv4(vlan, machine.number)),
+                IpAddr::from(network::ipv6(vlan, machine.number)),
+            ];
+            for address in addresses {
+                hosts.entry(address).or_default().push(name.clone());
+            }
+        }
+    }
+    hosts.into_iter().collect()
 }

@@ -1,15 +1,50 @@
 //! One emulated Ethernet segment, and the switch behind it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-/// One emulated Ethernet segment.
+use hotbed_switch::{Config, PortInfo, Switch};
+
+use crate::{Error, Log};
+
+/// One emulated Ethernet segment. Its switch runs in this process and takes VDE clients and QEMU's stream sockets.
 #[derive(Debug)]
 pub struct Vlan {
     number: u8,
     socket_dir: PathBuf,
+    stream_socket: PathBuf,
+    switch: Mutex<Option<Switch>>,
 }
 
 impl Vlan {
+    /// Starts the switch of VLAN `number`, with its sockets in the testbed's directory.
+    pub(crate) fn start(number: u8, directory: &Path, log: &Log) -> Result<Self, Error> {
+        log.info("start vlan");
+        let socket_dir = directory.join(format!("vde{number}.ctl"));
+        let stream_socket = directory.join(format!("vlan{number}"));
+        let failed = |error: hotbed_switch::Error| {
+            Error::Machine(format!("VLAN {number}: {}", chain(&error)))
+        };
+        let switch = Switch::start(Config {
+            name: format!("vlan{number}"),
+            ..Config::default()
+        })
+        .map_err(failed)?;
+        switch.listen_vde(&socket_dir).map_err(failed)?;
+        switch.listen_stream(&stream_socket).map_err(failed)?;
+        log.info(&format!(
+            "running vlan (pid {}; ctl {})",
+            std::process::id(),
+            socket_dir.display()
+        ));
+        Ok(Self {
+            number,
+            socket_dir,
+            stream_socket,
+            switch: Mutex::new(Some(switch)),
+        })
+    }
+
     /// Its number, from 1 to 255.
     #[must_use]
     pub fn number(&self) -> u8 {
@@ -22,9 +57,77 @@ impl Vlan {
         &self.socket_dir
     }
 
+    /// Where `qemu -netdev stream` connects to.
+    #[must_use]
+    pub fn stream_socket(&self) -> &Path {
+        &self.stream_socket
+    }
+
     /// The process in which the switch runs: this one.
     #[must_use]
     pub fn pid(&self) -> u32 {
         std::process::id()
+    }
+
+    /// The switch's ports with what they carried; none once it is stopped.
+    #[must_use]
+    pub fn ports(&self) -> Vec<PortInfo> {
+        self.switch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(Switch::ports)
+            .unwrap_or_default()
+    }
+
+    /// Writes every frame from now on to a pcapng file.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be made, or a capture runs already.
+    pub fn start_capture(&self, path: &Path) -> Result<(), Error> {
+        self.with_switch(|switch| switch.start_capture(path))
+    }
+
+    /// Ends the capture; the file is whole then.
+    ///
+    /// # Errors
+    ///
+    /// When none runs, or the file could not be written.
+    pub fn stop_capture(&self) -> Result<(), Error> {
+        self.with_switch(|switch| switch.stop_capture().map(|_| ()))
+    }
+
+    fn with_switch<T>(
+        &self,
+        use_it: impl FnOnce(&Switch) -> Result<T, hotbed_switch::Error>,
+    ) -> Result<T, Error> {
+        let switch = self.switch.lock().unwrap_or_else(PoisonError::into_inner);
+        let switch = switch
+            .as_ref()
+            .ok_or_else(|| Error::Machine(format!("VLAN {} is stopped", self.number)))?;
+        use_it(switch)
+            .map_err(|error| Error::Machine(format!("VLAN {}: {}", self.number, chain(&error))))
+    }
+
+    /// Stops the switch and removes its sockets.
+    pub fn stop(&self, log: &Log) {
+        let switch = self
+            .switch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(switch) = switch {
+            log.info(&format!("kill vlan (pid {})", std::process::id()));
+            drop(switch);
+        }
+    }
+}
+
+/// An error with all its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
     }
 }

@@ -12,10 +12,6 @@ use super::{
 
 /// MiB of memory that a machine may have.
 const MEMORY: Range<u64> = 32..(1 << 22) + 1;
-/// MiB of memory of a `micro` machine that does not say.
-const MEMORY_MICRO: u32 = 256;
-/// MiB of memory of a `debian` machine that does not say.
-const MEMORY_DEBIAN: u32 = 1024;
 /// The most virtual processors: what q35 takes without an interrupt-remapping unit.
 const CPUS_MAX: i64 = 255;
 /// The most VLANs of one machine: each card takes one of the bus's 32 slots.
@@ -46,10 +42,7 @@ pub(super) fn parse(tables: &Fields<'_>, name: &str) -> Result<MachineConfig, Er
         packages: fields.strings("packages")?,
         files: files(&mut fields)?,
         run: fields.strings("run")?,
-        memory: memory(&mut fields)?.unwrap_or(match image {
-            ImageKind::Micro => MEMORY_MICRO,
-            ImageKind::Debian => MEMORY_DEBIAN,
-        }),
+        memory: memory(&mut fields)?,
         cpus: fields
             .number("cpus", 1..CPUS_MAX + 1)?
             .and_then(|cpus| u32::try_from(cpus).ok())

@@ -62,7 +62,7 @@ fn head_without_keys_gives_a_micro_machine_on_vlan_1() {
     let image = image(&config, "machine");
     assert_eq!(
         (image.image, image.memory, image.cpus, image.log),
-        (ImageKind::Micro, 256, 1, LogConsole::Virtio)
+        (ImageKind::Micro, None, 1, LogConsole::Virtio)
     );
     assert_eq!(config.vlans, [1]);
     assert_eq!(
@@ -104,7 +104,7 @@ mode = "0755"
     );
     assert_eq!(
         (server.image, server.memory, server.cpus, server.log),
-        (ImageKind::Debian, 2048, 2, LogConsole::Uart)
+        (ImageKind::Debian, Some(2048), 2, LogConsole::Uart)
     );
     assert_eq!(
         (server.packages, server.run),
@@ -209,111 +209,114 @@ fn windows_line_ends_and_a_byte_order_mark_are_taken() {
     );
 }
 
+/// Heads, and a part of what is said of them.
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "[machines.a]\nimage = \"debain\"",
+        "it.py:4: machines.a: unknown image `debain`: did you mean `debian`?",
+    ),
+    (
+        "[machines.a]\nimage = \"fedora\"",
+        "it.py:4: machines.a: unknown image `fedora`: there are `micro`, `debian`",
+    ),
+    (
+        "[machines.a]\nimage = 3",
+        "it.py:4: machines.a: `image` must be a string, not 3",
+    ),
+    (
+        "[machines.a]\nimage = \"debian\"\npakages = []",
+        "it.py:5: machines.a: unknown key `pakages`: did you mean `packages`?",
+    ),
+    (
+        "[machines.a]\ncount = 3",
+        "unknown key `count`: known are `image`, `packages`",
+    ),
+    (
+        "timout = 3\n[machines.a]",
+        "it.py:3: unknown key `timout`: did you mean `timeout`?",
+    ),
+    (
+        "[machine.a]",
+        "it.py:3: unknown key `machine`: did you mean `machines`?",
+    ),
+    ("[machines.a]\n[machines.a]", "it.py:4: duplicate key"),
+    ("[machines.a]\nmemory = ", "it.py:4:"),
+    (
+        "[machines.1a]",
+        "it.py:3: machines: invalid machine name \"1a\"",
+    ),
+    ("[machines.\"a b\"]", "invalid machine name \"a b\""),
+    ("[machines.a-]", "invalid machine name \"a-\""),
+    ("[machines.class]", "`class` means something else"),
+    ("[machines.vlan7]", "`vlan7` means something else"),
+    (
+        "[machines.a-b]\n[machines.a_b]",
+        "would both be `a_b` in the script",
+    ),
+    (
+        "[machines.ab]\n[machines.a_b]",
+        "it.py:3: machines `a_b` and `ab` would both have the host name `ab`",
+    ),
+    (
+        "[machines.a]\nvlans = [0]",
+        "it.py:4: machines.a: VLAN 0 is not from 1 to 255",
+    ),
+    (
+        "[machines.a]\nvlans = [1,\n 256]",
+        "it.py:5: machines.a: VLAN 256 is not from 1 to 255",
+    ),
+    ("[machines.a]\nvlans = [1, 1]", "VLAN 1 is there twice"),
+    (
+        "[machines.a]\nvlans = \"1\"",
+        "`vlans` must be a list of VLAN numbers from 1 to 255, such as [1], not \"1\"",
+    ),
+    (
+        "[machines.a]\nmemory = \"1T\"",
+        "`memory` must be MiB (such as 512) or a size (such as \"1G\")",
+    ),
+    ("[machines.a]\nmemory = 1", "`memory` must be MiB"),
+    (
+        "[machines.a]\ncpus = 0",
+        "`cpus` must be a whole number from 1 to 255, not 0",
+    ),
+    (
+        "[machines.a]\nlog = \"tty\"",
+        "`log` must be \"virtio\" or \"uart\", not \"tty\"",
+    ),
+    (
+        "[machines.a]\npackages = [\"x\"]",
+        "it.py:4: machines.a: `packages` needs an image to build into: add `image = \"debian\"`",
+    ),
+    (
+        "[machines.a]\nimage = \"debian\"\nfiles.\"etc/x\" = \"\"",
+        "`etc/x` is not the absolute path of a file",
+    ),
+    (
+        "[machines.a]\nimage = \"debian\"\nfiles.\"/x\" = {mode = \"0755\"}",
+        "`content` is missing",
+    ),
+    (
+        "[machines.a]\nimage = \"debian\"\nfiles.\"/x\" = {content = \"\", mode = 755}",
+        "`mode` must be an octal mode such as \"0755\", not 755",
+    ),
+    (
+        "timeout = 0\n[machines.a]",
+        "it.py:3: `timeout` must be a number of seconds above 0",
+    ),
+    (
+        "timeout = \"soon\"\n[machines.a]",
+        "`timeout` must be a number of seconds above 0",
+    ),
+    ("machines = 3", "`machines` must be a table, not 3"),
+    (
+        "[machines]\na = 3",
+        "`a` must be a table: write `# [machines.a]`",
+    ),
+];
+
 #[test]
 fn errors_in_the_head_name_the_line_and_what_to_do() {
-    for (toml, expected) in [
-        (
-            "[machines.a]\nimage = \"debain\"",
-            "it.py:4: machines.a: unknown image `debain`: did you mean `debian`?",
-        ),
-        (
-            "[machines.a]\nimage = \"fedora\"",
-            "it.py:4: machines.a: unknown image `fedora`: there are `micro`, `debian`",
-        ),
-        (
-            "[machines.a]\nimage = 3",
-            "it.py:4: machines.a: `image` must be a string, not 3",
-        ),
-        (
-            "[machines.a]\nimage = \"debian\"\npakages = []",
-            "it.py:5: machines.a: unknown key `pakages`: did you mean `packages`?",
-        ),
-        (
-            "[machines.a]\ncount = 3",
-            "unknown key `count`: known are `image`, `packages`",
-        ),
-        (
-            "timout = 3\n[machines.a]",
-            "it.py:3: unknown key `timout`: did you mean `timeout`?",
-        ),
-        (
-            "[machine.a]",
-            "it.py:3: unknown key `machine`: did you mean `machines`?",
-        ),
-        ("[machines.a]\n[machines.a]", "it.py:4: duplicate key"),
-        ("[machines.a]\nmemory = ", "it.py:4:"),
-        (
-            "[machines.1a]",
-            "it.py:3: machines: invalid machine name \"1a\"",
-        ),
-        ("[machines.\"a b\"]", "invalid machine name \"a b\""),
-        ("[machines.a-]", "invalid machine name \"a-\""),
-        ("[machines.class]", "`class` means something else"),
-        ("[machines.vlan7]", "`vlan7` means something else"),
-        (
-            "[machines.a-b]\n[machines.a_b]",
-            "would both be `a_b` in the script",
-        ),
-        (
-            "[machines.ab]\n[machines.a_b]",
-            "it.py:3: machines `a_b` and `ab` would both have the host name `ab`",
-        ),
-        (
-            "[machines.a]\nvlans = [0]",
-            "it.py:4: machines.a: VLAN 0 is not from 1 to 255",
-        ),
-        (
-            "[machines.a]\nvlans = [1,\n 256]",
-            "it.py:5: machines.a: VLAN 256 is not from 1 to 255",
-        ),
-        ("[machines.a]\nvlans = [1, 1]", "VLAN 1 is there twice"),
-        (
-            "[machines.a]\nvlans = \"1\"",
-            "`vlans` must be a list of VLAN numbers from 1 to 255, such as [1], not \"1\"",
-        ),
-        (
-            "[machines.a]\nmemory = \"1T\"",
-            "`memory` must be MiB (such as 512) or a size (such as \"1G\")",
-        ),
-        ("[machines.a]\nmemory = 1", "`memory` must be MiB"),
-        (
-            "[machines.a]\ncpus = 0",
-            "`cpus` must be a whole number from 1 to 255, not 0",
-        ),
-        (
-            "[machines.a]\nlog = \"tty\"",
-            "`log` must be \"virtio\" or \"uart\", not \"tty\"",
-        ),
-        (
-            "[machines.a]\npackages = [\"x\"]",
-            "it.py:4: machines.a: `packages` needs an image to build into: add `image = \"debian\"`",
-        ),
-        (
-            "[machines.a]\nimage = \"debian\"\nfiles.\"etc/x\" = \"\"",
-            "`etc/x` is not the absolute path of a file",
-        ),
-        (
-            "[machines.a]\nimage = \"debian\"\nfiles.\"/x\" = {mode = \"0755\"}",
-            "`content` is missing",
-        ),
-        (
-            "[machines.a]\nimage = \"debian\"\nfiles.\"/x\" = {content = \"\", mode = 755}",
-            "`mode` must be an octal mode such as \"0755\", not 755",
-        ),
-        (
-            "timeout = 0\n[machines.a]",
-            "it.py:3: `timeout` must be a number of seconds above 0",
-        ),
-        (
-            "timeout = \"soon\"\n[machines.a]",
-            "`timeout` must be a number of seconds above 0",
-        ),
-        ("machines = 3", "`machines` must be a table, not 3"),
-        (
-            "[machines]\na = 3",
-            "`a` must be a table: write `# [machines.a]`",
-        ),
-    ] {
+    for (toml, expected) in REFUSED {
         assert!(
             refused(toml).contains(expected),
             "{toml}\n  gives: {}\n  not:   {expected}",

@@ -3,15 +3,22 @@
 use std::time::Duration;
 
 use super::Machine;
+use super::shell::timed_out;
+use crate::call::now;
 use crate::{Call, Error};
+
+/// How much text before the present line a match may reach back to.
+const WINDOW: usize = 16 << 10;
 
 impl Machine {
     /// Waits until the console's text matches. `search` is given the lines that came since the last call of this method, joined
-    /// without newlines, anew after each line; lines that it has seen are gone for the next call. `pattern` is for the log.
+    /// without newlines, anew after each line; of many lines it is given the end. Lines that it has seen are gone for the next
+    /// call. `pattern` is for the log.
     ///
     /// # Errors
     ///
-    /// [`Error::TestFailed`] when `timeout` passes; what `search` reports.
+    /// [`Error::TestFailed`] when `timeout` passes; [`Error::Machine`] when QEMU is gone and said no such thing; what `search`
+    /// reports.
     pub fn wait_for_console_text(
         &self,
         pattern: &str,
@@ -19,8 +26,49 @@ impl Machine {
         timeout: Option<Duration>,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let _ = (pattern, search, timeout, call);
-        Err(Error::Unsupported("wait_for_console_text"))
+        let begin = now();
+        let deadline = timeout.map(|timeout| begin + timeout);
+        let mut text = String::new();
+        self.nested(
+            &format!("waiting for {pattern} to appear on console"),
+            || {
+                loop {
+                    let slice = call.slice(&|| {
+                        format!("waiting for {pattern} on the console of {}", self.name())
+                    })?;
+                    let slice = deadline.map_or(slice, |deadline| slice.min(deadline));
+                    let failed =
+                        || Error::host(format!("cannot read the console log of {}", self.name()));
+                    match self.console.next_line(slice).map_err(failed())? {
+                        Some(line) => {
+                            text.push_str(&line);
+                            forget_beginning(&mut text, line.len());
+                            if search(&text)? {
+                                return Ok(());
+                            }
+                        }
+                        None if !self.console.is_open() => {
+                            // It is off, or QEMU has just ended: a start that another thread may make is waited for.
+                            if let Some(run) = self.present_run()
+                                && !run.is_running()
+                            {
+                                return Err(self.explain(
+                                    &run,
+                                    Error::Machine(format!("{} is gone", self.name())),
+                                ));
+                            }
+                            self.wait_on_host(slice.saturating_duration_since(now()), call)?;
+                        }
+                        None => {}
+                    }
+                    if let (Some(timeout), Some(deadline)) = (timeout, deadline)
+                        && now() >= deadline
+                    {
+                        return Err(timed_out(begin, timeout));
+                    }
+                }
+            },
+        )
     }
 
     /// All lines of the console since the machine's last start, joined by newlines.
@@ -29,6 +77,18 @@ impl Machine {
     ///
     /// When the log file cannot be read.
     pub fn get_console_log(&self) -> Result<String, Error> {
-        Err(Error::Unsupported("get_console_log"))
+        self.console.text().map_err(Error::host(format!(
+            "cannot read the console log of {}",
+            self.name()
+        )))
     }
+}
+
+/// Cuts the beginning so that the last line and [`WINDOW`] bytes before it stay.
+fn forget_beginning(text: &mut String, last_line: usize) {
+    let mut cut = text.len().saturating_sub(last_line + WINDOW);
+    while !text.is_char_boundary(cut) {
+        cut += 1;
+    }
+    text.drain(..cut);
 }

@@ -1,9 +1,48 @@
 //! Files between host and guest.
+//!
+//! Two ways lead in and out: the directory that a start script shares with its guest at `/tmp/shared`, and the shell's stream,
+//! for guests that have no such thing. Both copy in pieces; neither holds a file in memory.
+#![expect(clippy::disallowed_types, reason = "the I/O shell")]
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Machine;
+use hotbed_console::Command;
+
+use super::quoting::quote;
+use super::shell::{Session, Sink};
+use super::{Execute, Machine};
+use crate::config::MachineKind;
 use crate::{Call, Error};
+
+/// Bytes that are sent at once.
+const CHUNK: usize = 256 << 10;
+/// Where the shared directory is in the guest.
+const SHARED: &str = "/tmp/shared";
+
+/// Tells names of temporary files apart.
+static SERIAL: AtomicU64 = AtomicU64::new(0);
+
+/// Makes room for what comes, and says where it goes: into `$target` when that is a directory.
+const PLACE: &str = r#"
+if [ -d "$target" ]; then target=${target%/}/$name; fi
+case $target in */*) mkdir -p -- "${target%/*}/" ;; esac
+printf %s "$target"
+"#;
+
+/// Writes a line that says what `$source` is, then the file, or an archive of the directory.
+const FETCH: &str = r#"
+if [ -d "$source" ]; then
+  echo directory
+  exec tar -C "$source" -cf - .
+fi
+mode=$(stat -L -c %a -- "$source")
+echo "file $mode"
+exec cat -- "$source"
+"#;
 
 impl Machine {
     /// Copies a file or a directory into the guest; it becomes root's and keeps its mode.
@@ -17,8 +56,13 @@ impl Machine {
         target: &str,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let _ = (source, target, call);
-        Err(Error::Unsupported("copy_from_host"))
+        let name = name_of(source)?;
+        if self.sees_shared_dir(call)? {
+            return self.copy_in_by_share(source, &name, target, call);
+        }
+        self.nested(&format!("copying {} to {target}", source.display()), || {
+            self.copy_in_by_shell(source, &name, target, call)
+        })
     }
 
     /// Copies a file into the guest without a shared directory.
@@ -32,8 +76,15 @@ impl Machine {
         target: &str,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let _ = (source, target, call);
-        Err(Error::Unsupported("copy_from_host_via_shell"))
+        self.nested(&format!("copying {} to {target}", source.display()), || {
+            let (mut file, length, _) = open(source)?;
+            self.with_shell(call, |session| {
+                put(session, target, length, call, |writer| {
+                    copy(&mut file, writer)
+                })?;
+                Ok(())
+            })
+        })
     }
 
     /// Copies a file or a directory of the guest to `<out dir>/<target_dir>/<its name>`.
@@ -47,7 +98,473 @@ impl Machine {
         target_dir: &str,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let _ = (source, target_dir, call);
-        Err(Error::Unsupported("copy_from_machine"))
+        let name = name_of(Path::new(source))?;
+        let target = self.site.out_dir.join(target_dir).join(&name);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)
+                .map_err(Error::host(format!("cannot make {}", parent.display())))?;
+        }
+        if self.sees_shared_dir(call)? {
+            let inside = format!("{SHARED}/{target_dir}");
+            self.succeed(&[&format!("mkdir -p {}", quote(&inside))], None, call)?;
+            self.succeed(
+                &[&format!(
+                    "cp -r {} {}",
+                    quote(source),
+                    quote(&format!("{inside}/{name}"))
+                )],
+                None,
+                call,
+            )?;
+            return copy_on_host(&self.shared_dir.join(target_dir).join(&name), &target);
+        }
+        self.nested(&format!("copying {source} to {}", target.display()), || {
+            self.copy_out_by_shell(source, &target, call)
+        })
     }
+
+    /// Whether the guest sees the shared directory.
+    fn sees_shared_dir(&self, call: &Call<'_>) -> Result<bool, Error> {
+        if matches!(self.config.kind, MachineKind::Image(_)) {
+            return Ok(false);
+        }
+        let token = format!(
+            ".hotbed-{}-{}",
+            self.name(),
+            SERIAL.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = self.shared_dir.join(&token);
+        fs::write(&path, b"").map_err(Error::host(format!("cannot write {}", path.display())))?;
+        let seen = self.execute(
+            &format!("test -e {SHARED}/{}", quote(&token)),
+            &Execute::default(),
+            call,
+        );
+        let _ = fs::remove_file(&path);
+        Ok(seen?.status == 0)
+    }
+
+    fn copy_in_by_share(
+        &self,
+        source: &Path,
+        name: &str,
+        target: &str,
+        call: &Call<'_>,
+    ) -> Result<(), Error> {
+        let temporary = format!(
+            "tmp{}-{}",
+            std::process::id(),
+            SERIAL.fetch_add(1, Ordering::Relaxed)
+        );
+        let directory = TemporaryDirectory::make(self.shared_dir.join(&temporary))?;
+        let inside = format!("{SHARED}/{temporary}");
+        self.succeed(&[&format!("mkdir -p {inside}")], None, call)?;
+        copy_on_host(source, &directory.0.join(name))?;
+        let parent = Path::new(target)
+            .parent()
+            .map(|parent| parent.to_string_lossy().into_owned())
+            .filter(|parent| !parent.is_empty());
+        if let Some(parent) = parent {
+            self.succeed(&[&format!("mkdir -p {}", quote(&parent))], None, call)?;
+        }
+        self.succeed(
+            &[&format!(
+                "cp -r {} {}",
+                quote(&format!("{inside}/{name}")),
+                quote(target)
+            )],
+            None,
+            call,
+        )?;
+        Ok(())
+    }
+
+    fn copy_in_by_shell(
+        &self,
+        source: &Path,
+        name: &str,
+        target: &str,
+        call: &Call<'_>,
+    ) -> Result<(), Error> {
+        let is_directory = fs::metadata(source).map_err(cannot_read(source))?.is_dir();
+        self.with_shell(call, |session| {
+            let place = format!("target={} name={}\n{PLACE}", quote(target), quote(name));
+            let target = run(session, &place, "making room", call)?;
+            if is_directory {
+                return put_directory(session, source, &target, call);
+            }
+            let (mut file, length, mode) = open(source)?;
+            put(session, &target, length, call, |writer| {
+                copy(&mut file, writer)
+            })?;
+            run(
+                session,
+                &format!("chmod {mode:o} -- {}", quote(&target)),
+                "setting the mode",
+                call,
+            )
+            .map(|_| ())
+        })
+    }
+
+    fn copy_out_by_shell(&self, source: &str, target: &Path, call: &Call<'_>) -> Result<(), Error> {
+        let mut incoming = Incoming::new(target);
+        let script = format!("source={}\n{FETCH}", quote(source));
+        let status = self.with_shell(call, |session| {
+            session.run(&Command::new(&script), &mut incoming, None, call)
+        })?;
+        if status != 0 {
+            return Err(Error::TestFailed(format!(
+                "{source} of {} cannot be copied (exit code {status}; see its console)",
+                self.name()
+            )));
+        }
+        incoming.finish()
+    }
+}
+
+/// The last part of a path.
+fn name_of(path: &Path) -> Result<String, Error> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| Error::Argument(format!("{} has no file name", path.display())))?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+fn cannot_read(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    Error::host(format!("cannot read {}", path.display()))
+}
+
+/// A file of the host with its length and mode.
+fn open(source: &Path) -> Result<(File, u64, u32), Error> {
+    let file = File::open(source).map_err(cannot_read(source))?;
+    let metadata = file.metadata().map_err(cannot_read(source))?;
+    if !metadata.is_file() {
+        return Err(Error::Argument(format!(
+            "{} is not a file",
+            source.display()
+        )));
+    }
+    Ok((file, metadata.len(), metadata.permissions().mode() & 0o7777))
+}
+
+/// Runs a small script of ours; gives what it wrote.
+fn run(
+    session: &mut Session<'_>,
+    script: &str,
+    what: &str,
+    call: &Call<'_>,
+) -> Result<String, Error> {
+    let mut output = Vec::new();
+    match session.run(&Command::new(script), &mut output, None, call)? {
+        0 => Ok(String::from_utf8_lossy(&output).into_owned()),
+        status => Err(Error::TestFailed(format!(
+            "{what} in {} failed (exit code {status}; see its console)",
+            session.machine.name()
+        ))),
+    }
+}
+
+/// Puts `length` bytes, which `write` gives, at `target` in the guest.
+fn put(
+    session: &mut Session<'_>,
+    target: &str,
+    length: u64,
+    call: &Call<'_>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Error> {
+    let doing = || format!("copying to {target}");
+    let until = call.slice(&doing)?;
+    session
+        .shell
+        .begin_put(target, length, until)
+        .map_err(|error| session.failed(error))?;
+    let mut writer = PutWriter {
+        session,
+        call,
+        left: length,
+        error: None,
+    };
+    let written = write(&mut writer);
+    let (left, error) = (writer.left, writer.error);
+    if let Some(error) = error {
+        return Err(error);
+    }
+    written.map_err(Error::host(format!(
+        "cannot read what is copied to {target}"
+    )))?;
+    if left > 0 {
+        return Err(Error::Machine(format!(
+            "what is copied to {target} became {left} bytes shorter meanwhile"
+        )));
+    }
+    match session.collect(&mut Vec::new(), None, call)? {
+        0 => Ok(()),
+        status => Err(Error::TestFailed(format!(
+            "{} did not take {target} (exit code {status}; see its console)",
+            session.machine.name()
+        ))),
+    }
+}
+
+/// Writes into the file that is being put.
+struct PutWriter<'p, 's, 'c> {
+    session: &'p mut Session<'s>,
+    call: &'p Call<'c>,
+    left: u64,
+    error: Option<Error>,
+}
+
+impl PutWriter<'_, '_, '_> {
+    fn give_up(&mut self, error: Error) -> io::Error {
+        self.error = Some(error);
+        io::ErrorKind::Other.into()
+    }
+}
+
+impl Write for PutWriter<'_, '_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        if bytes.len() as u64 > self.left {
+            return Err(io::Error::other("it became longer meanwhile"));
+        }
+        loop {
+            let until = self
+                .call
+                .slice(&|| "copying".to_owned())
+                .map_err(|error| self.give_up(error))?;
+            match self.session.shell.put_chunk(bytes, until) {
+                Ok(0) => {}
+                Ok(count) => {
+                    self.left -= count as u64;
+                    return Ok(count);
+                }
+                Err(error) => {
+                    let error = self.session.failed(error);
+                    return Err(self.give_up(error));
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn copy(source: &mut dyn Read, target: &mut dyn Write) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => target.write_all(buffer.get(..count).unwrap_or_default())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Puts an archive of a directory into the guest and unpacks it at `target`.
+fn put_directory(
+    session: &mut Session<'_>,
+    source: &Path,
+    target: &str,
+    call: &Call<'_>,
+) -> Result<(), Error> {
+    let mut length = Counter(0);
+    write_archive(source, &mut length).map_err(cannot_read(source))?;
+    let archive = format!(
+        "/tmp/.hotbed-{}.tar",
+        SERIAL.fetch_add(1, Ordering::Relaxed)
+    );
+    put(session, &archive, length.0, call, |writer| {
+        // The archive comes in small pieces; the guest is better given large ones.
+        let mut writer = BufWriter::with_capacity(CHUNK, writer);
+        write_archive(source, &mut writer)?;
+        writer.flush()
+    })?;
+    let (archive, target) = (quote(&archive), quote(target));
+    let unpack = format!(
+        "mkdir -p -- {target} && tar -C {target} -o -xpf {archive}; status=$?; rm -f {archive}; exit $status"
+    );
+    run(session, &format!("set +e; {unpack}"), "unpacking", call).map(|_| ())
+}
+
+fn write_archive(directory: &Path, writer: impl Write) -> io::Result<()> {
+    let mut archive = tar::Builder::new(writer);
+    archive.follow_symlinks(true);
+    archive.append_dir_all(".", directory)?;
+    archive.finish()
+}
+
+/// Counts bytes.
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What comes from [`FETCH`]: a first line, then a file or an archive.
+struct Incoming<'t> {
+    target: &'t Path,
+    head: Vec<u8>,
+    file: Option<(File, PathBuf, Kind)>,
+}
+
+/// What the first line announces.
+enum Kind {
+    File { mode: u32 },
+    Archive,
+}
+
+impl<'t> Incoming<'t> {
+    fn new(target: &'t Path) -> Self {
+        Self {
+            target,
+            head: Vec::new(),
+            file: None,
+        }
+    }
+
+    fn open(&mut self, line: &str) -> Result<(), Error> {
+        let kind = match line
+            .strip_prefix("file ")
+            .map(|mode| u32::from_str_radix(mode, 8))
+        {
+            Some(Ok(mode)) => Kind::File {
+                mode: mode & 0o7777,
+            },
+            None if line == "directory" => Kind::Archive,
+            _ => {
+                return Err(Error::Machine(format!(
+                    "the guest announced {line:?} for a file"
+                )));
+            }
+        };
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let path = self
+            .target
+            .with_file_name(format!(".hotbed-{}-{serial}", std::process::id()));
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path);
+        self.file = Some((
+            file.map_err(Error::host(format!("cannot write {}", path.display())))?,
+            path,
+            kind,
+        ));
+        Ok(())
+    }
+
+    /// Puts what came in its place.
+    fn finish(mut self) -> Result<(), Error> {
+        let Some((file, path, kind)) = self.file.take() else {
+            return Err(Error::Machine("the guest sent no file".to_owned()));
+        };
+        let target = self.target;
+        let failed = || Error::host(format!("cannot write {}", target.display()));
+        let result = match kind {
+            Kind::File { mode } => file
+                .set_permissions(fs::Permissions::from_mode(mode))
+                .and_then(|()| fs::rename(&path, target))
+                .map_err(failed()),
+            Kind::Archive => unpack(file, target).map_err(failed()),
+        };
+        let _ = fs::remove_file(&path);
+        result
+    }
+}
+
+impl Sink for Incoming<'_> {
+    fn take(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        let mut rest = bytes.as_slice();
+        if self.file.is_none() {
+            self.head.extend_from_slice(rest);
+            let Some(end) = self.head.iter().position(|&byte| byte == b'\n') else {
+                return Ok(());
+            };
+            let head = std::mem::take(&mut self.head);
+            let (line, after) = head.split_at(end);
+            self.open(&String::from_utf8_lossy(line))?;
+            self.head = after.get(1..).unwrap_or_default().to_vec();
+            rest = &[];
+        }
+        let Some((file, path, _)) = &mut self.file else {
+            return Ok(());
+        };
+        let first = std::mem::take(&mut self.head);
+        file.write_all(&first)
+            .and_then(|()| file.write_all(rest))
+            .map_err(Error::host(format!("cannot write {}", path.display())))
+    }
+
+    fn discard(&mut self) {}
+}
+
+impl Drop for Incoming<'_> {
+    fn drop(&mut self) {
+        if let Some((_, path, _)) = &self.file {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Unpacks an archive to a directory that must not be there yet. Nothing in it can lead outside.
+fn unpack(mut file: File, target: &Path) -> io::Result<()> {
+    io::Seek::rewind(&mut file)?;
+    fs::create_dir(target)?;
+    let mut archive = tar::Archive::new(io::BufReader::with_capacity(CHUNK, file));
+    archive.set_preserve_permissions(true);
+    archive.unpack(target)
+}
+
+/// A directory that is removed at the end.
+struct TemporaryDirectory(PathBuf);
+
+impl TemporaryDirectory {
+    fn make(path: PathBuf) -> Result<Self, Error> {
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(Error::host(format!("cannot make {}", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Copies a file with its mode, or a directory to where none is, links followed.
+fn copy_on_host(source: &Path, target: &Path) -> Result<(), Error> {
+    let failed = || {
+        Error::host(format!(
+            "cannot copy {} to {}",
+            source.display(),
+            target.display()
+        ))
+    };
+    if !fs::metadata(source).map_err(failed())?.is_dir() {
+        return fs::copy(source, target).map(|_| ()).map_err(failed());
+    }
+    fs::create_dir(target).map_err(failed())?;
+    for entry in fs::read_dir(source).map_err(failed())? {
+        let entry = entry.map_err(failed())?;
+        copy_on_host(&entry.path(), &target.join(entry.file_name()))?;
+    }
+    let mode = fs::metadata(source).map_err(failed())?.permissions();
+    fs::set_permissions(target, mode).map_err(failed())
 }

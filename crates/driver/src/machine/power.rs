@@ -1,9 +1,16 @@
 //! Off, on, again; and the network cable.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Machine;
+use crate::call::now;
 use crate::{Call, Error};
+
+/// The first card on a VLAN; QEMU itself calls it so when a start script has a user-mode card before it.
+const FIRST_CARD: &str = "virtio-net-pci.1";
+/// How long QEMU may take to leave when its monitor is told to quit, before it is killed.
+const QUIT_GRACE: Duration = Duration::from_secs(5);
 
 impl Machine {
     /// Lets the guest power off, and waits until QEMU is gone.
@@ -12,8 +19,23 @@ impl Machine {
     ///
     /// When the call ends before.
     pub fn shutdown(&self, call: &Call<'_>) -> Result<(), Error> {
-        let _ = call;
-        Err(Error::Unsupported("shutdown"))
+        let Some(run) = self.present_run() else {
+            return Ok(());
+        };
+        {
+            let doing = || format!("telling {} to power off", self.name());
+            let mut shell = run.shell.take(call, &doing)?;
+            let until = call.slice(&doing)?;
+            if let Err(error) = shell.send_raw(b"poweroff\n", until)
+                && run.is_running()
+            {
+                return Err(self.explain(
+                    &run,
+                    Error::Machine(format!("cannot tell {} to power off: {error}", self.name())),
+                ));
+            }
+        }
+        self.wait_for_shutdown(None, call)
     }
 
     /// Ends QEMU at once, as a power cut would.
@@ -22,8 +44,23 @@ impl Machine {
     ///
     /// When the call ends before.
     pub fn crash(&self, call: &Call<'_>) -> Result<(), Error> {
-        let _ = call;
-        Err(Error::Unsupported("crash"))
+        let Some(run) = self.present_run() else {
+            return Ok(());
+        };
+        self.log("forced crash");
+        {
+            let mut monitor = run
+                .monitor
+                .take(call, &|| format!("waiting for {}'s monitor", self.name()))?;
+            monitor.send_last("quit");
+        }
+        match self.wait_for_shutdown(Some(QUIT_GRACE), call) {
+            Err(Error::ProcessTimeout { .. }) => {
+                run.process.kill();
+                self.wait_for_shutdown(Some(QUIT_GRACE), call)
+            }
+            result => result,
+        }
     }
 
     /// Presses ctrl-alt-delete; the next command waits for the shell of the new boot. Needs `start` with `allow_reboot`.
@@ -32,8 +69,14 @@ impl Machine {
     ///
     /// When the machine is not running or the call ends before.
     pub fn reboot(&self, call: &Call<'_>) -> Result<(), Error> {
-        let _ = call;
-        Err(Error::Unsupported("reboot"))
+        let run = self.running()?;
+        self.send_key("ctrl-alt-delete", Some(super::keys::DELAY), true, call)?;
+        let mut shell = run
+            .shell
+            .take(call, &|| format!("rebooting {}", self.name()))?;
+        shell.expect_ready();
+        run.connected.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Waits until QEMU is gone.
@@ -46,8 +89,28 @@ impl Machine {
         timeout: Option<Duration>,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let _ = (timeout, call);
-        Err(Error::Unsupported("wait_for_shutdown"))
+        let Some(run) = self.present_run() else {
+            return Ok(());
+        };
+        let deadline = timeout.map(|timeout| now() + timeout);
+        self.nested("waiting for the VM to power off", || {
+            loop {
+                let slice = call.slice(&|| format!("{} powers off", self.name()))?;
+                let slice = deadline.map_or(slice, |deadline| slice.min(deadline));
+                if run.poll_exit(slice)?.is_some() {
+                    self.forget_run();
+                    return Ok(());
+                }
+                if let (Some(timeout), Some(deadline)) = (timeout, deadline)
+                    && now() >= deadline
+                {
+                    return Err(Error::ProcessTimeout {
+                        command: format!("QEMU of {}", self.name()),
+                        timeout,
+                    });
+                }
+            }
+        })
     }
 
     /// Pulls the cable of the first VLAN's network card.
@@ -56,8 +119,7 @@ impl Machine {
     ///
     /// When the machine is not running or the call ends before.
     pub fn block(&self, call: &Call<'_>) -> Result<(), Error> {
-        let _ = call;
-        Err(Error::Unsupported("block"))
+        self.set_link("off", call)
     }
 
     /// Plugs the cable of the first VLAN's network card in again.
@@ -66,7 +128,11 @@ impl Machine {
     ///
     /// When the machine is not running or the call ends before.
     pub fn unblock(&self, call: &Call<'_>) -> Result<(), Error> {
-        let _ = call;
-        Err(Error::Unsupported("unblock"))
+        self.set_link("on", call)
+    }
+
+    fn set_link(&self, state: &str, call: &Call<'_>) -> Result<(), Error> {
+        self.send_monitor_command(&format!("set_link {FIRST_CARD} {state}"), call)
+            .map(|_| ())
     }
 }

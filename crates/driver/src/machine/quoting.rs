@@ -31,3 +31,26 @@ pub(crate) fn python_bytes(bytes: &[u8]) -> String {
     text.push(quote);
     text
 }
+
+/// Writes a text as Python's `repr` does, near enough for a log line.
+pub(crate) fn python_text(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
+    let mut shown = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\t' => shown.push_str("\\t"),
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\\' => shown.push_str("\\\\"),
+            '\'' if quote == '\'' => shown.push_str("\\'"),
+            c if c.is_ascii_control() => shown.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => shown.push(c),
+        }
+    }
+    shown.push(quote);
+    shown
+}

@@ -1,10 +1,28 @@
 //! Commands in the guest.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
+use hotbed_console::{Command, Error as ShellError, Progress, Repeat, Shell, Until};
+
+use super::run::Run;
 use super::{Machine, WAIT_TIMEOUT};
+use crate::call::now;
+use crate::turn::Turn;
 use crate::{Call, Error};
+
+/// The most bytes that a command may write.
+const OUTPUT_MAX: usize = 4 << 30;
+/// How long after a command's own timeout a guest may take to say so, before it is taken for dead.
+const ANSWER_GRACE: Duration = Duration::from_secs(10);
+/// How long after a wait's timeout a guest may take to say so.
+const WAIT_GRACE: Duration = Duration::from_secs(3);
+/// The pause between two attempts of a command that is repeated.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// The status with which `timeout` ends.
+pub(crate) const TIMED_OUT: i32 = 124;
 
 /// How a command is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +62,138 @@ impl Output {
     }
 }
 
+/// The error of a wait that was in vain, in the NixOS driver's words.
+pub(crate) fn timed_out(begin: Instant, timeout: Duration) -> Error {
+    let elapsed = now().saturating_duration_since(begin).as_secs_f64();
+    Error::TestFailed(format!(
+        "action timed out after {elapsed:.2} seconds (timeout={})",
+        seconds(timeout)
+    ))
+}
+
+/// Seconds as Python prints a float.
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{:?}", duration.as_secs_f64())
+}
+
+/// What the output of a command is given to, piece by piece.
+pub(crate) trait Sink {
+    /// Takes a piece.
+    fn take(&mut self, bytes: Vec<u8>) -> Result<(), Error>;
+    /// Forgets all pieces: another attempt begins.
+    fn discard(&mut self);
+}
+
+impl Sink for Vec<u8> {
+    fn take(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        if self.len() + bytes.len() > OUTPUT_MAX {
+            return Err(Error::Machine(format!(
+                "a command wrote more than {OUTPUT_MAX} bytes: write to a file and copy it"
+            )));
+        }
+        self.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn discard(&mut self) {
+        self.clear();
+    }
+}
+
+/// A turn at a machine's shell.
+pub(crate) struct Session<'r> {
+    pub(crate) machine: &'r Machine,
+    pub(crate) run: &'r Arc<Run>,
+    pub(crate) shell: Turn<'r, Shell>,
+}
+
+impl Session<'_> {
+    /// Begins a command and gives its output to `sink`. A guest that has not answered at `deadline` is an error.
+    pub(crate) fn run(
+        &mut self,
+        command: &Command<'_>,
+        sink: &mut dyn Sink,
+        deadline: Option<Instant>,
+        call: &Call<'_>,
+    ) -> Result<i32, Error> {
+        let until = call.slice(&|| self.doing())?;
+        self.shell
+            .begin(command, until)
+            .map_err(|error| self.failed(error))?;
+        self.collect(sink, deadline, call)
+    }
+
+    /// Waits for the end of what was begun.
+    pub(crate) fn collect(
+        &mut self,
+        sink: &mut dyn Sink,
+        deadline: Option<Instant>,
+        call: &Call<'_>,
+    ) -> Result<i32, Error> {
+        loop {
+            let slice = call.slice(&|| self.doing())?;
+            match self
+                .shell
+                .poll_output(slice)
+                .map_err(|error| self.failed(error))?
+            {
+                Progress::Pending => {
+                    if deadline.is_some_and(|deadline| now() >= deadline) {
+                        return Err(Error::Machine(format!(
+                            "{} does not answer (it is {})",
+                            self.machine.name(),
+                            self.machine.activity()
+                        )));
+                    }
+                }
+                Progress::Output(bytes) => sink.take(bytes)?,
+                Progress::Discard => sink.discard(),
+                Progress::Done(exit) => return Ok(exit.status),
+            }
+        }
+    }
+
+    fn doing(&self) -> String {
+        format!("{} is {}", self.machine.name(), self.machine.activity())
+    }
+
+    /// What the shell's error means for the machine.
+    pub(crate) fn failed(&self, error: ShellError) -> Error {
+        let name = self.machine.name();
+        match error {
+            ShellError::Restarted { .. } => Error::Runtime(format!("{name} started anew: {error}")),
+            ShellError::NotReady => {
+                self.run.connected.store(false, Ordering::Release);
+                Error::Runtime(format!("the shell of {name} is not there: {error}"))
+            }
+            ShellError::Nul | ShellError::TooLong(_) => Error::Argument(error.to_string()),
+            error => self.machine.explain(
+                self.run,
+                Error::Machine(format!("the shell of {name} failed: {error}")),
+            ),
+        }
+    }
+}
+
 impl Machine {
+    /// Runs `body` with a turn at the shell; boots the machine if need be.
+    pub(crate) fn with_shell<T>(
+        &self,
+        call: &Call<'_>,
+        body: impl FnOnce(&mut Session<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.connect(call)?;
+        let run = self.running()?;
+        let shell = run.shell.take(call, &|| {
+            format!("waiting for a turn at the shell of {}", self.name())
+        })?;
+        body(&mut Session {
+            machine: self,
+            run: &run,
+            shell,
+        })
+    }
+
     /// Runs a command in the guest's shell, under `set -euo pipefail`; boots the machine if need be.
     ///
     /// # Errors
@@ -56,8 +205,37 @@ impl Machine {
         options: &Execute,
         call: &Call<'_>,
     ) -> Result<Output, Error> {
-        let _ = (command, options, call);
-        Err(Error::Unsupported("execute"))
+        self.with_shell(call, |session| {
+            let _doing = self.begin_doing(&format!("running command `{command}`"));
+            if !options.check_output {
+                let until = call.slice(&|| session.doing())?;
+                session
+                    .shell
+                    .begin_detached(command, until)
+                    .map_err(|error| session.failed(error))?;
+                return Ok(Output {
+                    status: -2,
+                    stdout: Vec::new(),
+                });
+            }
+            let mut stdout = Vec::new();
+            let deadline = options
+                .timeout
+                .map(|timeout| now() + timeout + ANSWER_GRACE);
+            let command = Command {
+                timeout: options.timeout,
+                ..Command::new(command)
+            };
+            match session.run(&command, &mut stdout, deadline, call) {
+                Ok(status) if options.check_return => Ok(Output { status, stdout }),
+                Ok(_) => Ok(Output { status: -1, stdout }),
+                // Such a command may end the machine: that is no failure then.
+                Err(Error::Machine(_) | Error::Runtime(_)) if !options.check_return => {
+                    Ok(Output { status: -1, stdout })
+                }
+                Err(error) => Err(error),
+            }
+        })
     }
 
     /// Runs commands that must succeed; gives what they wrote, all together.
@@ -71,8 +249,29 @@ impl Machine {
         timeout: Option<Duration>,
         call: &Call<'_>,
     ) -> Result<String, Error> {
-        let _ = (commands, timeout, call);
-        Err(Error::Unsupported("succeed"))
+        let mut text = String::new();
+        for command in commands {
+            self.nested(&format!("must succeed: {command}"), || {
+                let output = self.execute(
+                    command,
+                    &Execute {
+                        timeout,
+                        ..Execute::default()
+                    },
+                    call,
+                )?;
+                if output.status != 0 {
+                    self.log(&format!("output: {}", output.text()));
+                    return Err(Error::TestFailed(format!(
+                        "command `{command}` failed (exit code {})",
+                        output.status
+                    )));
+                }
+                text.push_str(&output.text());
+                Ok(())
+            })?;
+        }
+        Ok(text)
     }
 
     /// Runs commands that must fail; gives what they wrote, all together.
@@ -86,8 +285,27 @@ impl Machine {
         timeout: Option<Duration>,
         call: &Call<'_>,
     ) -> Result<String, Error> {
-        let _ = (commands, timeout, call);
-        Err(Error::Unsupported("fail"))
+        let mut text = String::new();
+        for command in commands {
+            self.nested(&format!("must fail: {command}"), || {
+                let output = self.execute(
+                    command,
+                    &Execute {
+                        timeout,
+                        ..Execute::default()
+                    },
+                    call,
+                )?;
+                if output.status == 0 {
+                    return Err(Error::TestFailed(format!(
+                        "command `{command}` unexpectedly succeeded"
+                    )));
+                }
+                text.push_str(&output.text());
+                Ok(())
+            })?;
+        }
+        Ok(text)
     }
 
     /// Repeats a command in the guest until it succeeds; gives what the last one wrote.
@@ -101,8 +319,9 @@ impl Machine {
         timeout: Duration,
         call: &Call<'_>,
     ) -> Result<String, Error> {
-        let _ = (command, timeout, call);
-        Err(Error::Unsupported("wait_until_succeeds"))
+        self.nested(&format!("waiting for success: {command}"), || {
+            self.repeat(command, Until::Success, INTERVAL, timeout, call)
+        })
     }
 
     /// Repeats a command in the guest until it fails; gives what the last one wrote.
@@ -116,8 +335,41 @@ impl Machine {
         timeout: Duration,
         call: &Call<'_>,
     ) -> Result<String, Error> {
-        let _ = (command, timeout, call);
-        Err(Error::Unsupported("wait_until_fails"))
+        self.nested(&format!("waiting for failure: {command}"), || {
+            self.repeat(command, Until::Failure, INTERVAL, timeout, call)
+        })
+    }
+
+    /// Lets the guest repeat a command until its status is as wanted; the time that a boot takes counts.
+    pub(crate) fn repeat(
+        &self,
+        command: &str,
+        until: Until,
+        interval: Duration,
+        timeout: Duration,
+        call: &Call<'_>,
+    ) -> Result<String, Error> {
+        let begin = now();
+        self.with_shell(call, |session| {
+            let within = timeout.saturating_sub(now().saturating_duration_since(begin));
+            let command = Command {
+                repeat: Some(Repeat {
+                    until,
+                    interval,
+                    within,
+                }),
+                ..Command::new(command)
+            };
+            let mut stdout = Vec::new();
+            let status = session.wait(&command, &mut stdout, begin, timeout, call)?;
+            if (status == 0) == (until == Until::Success) {
+                return Ok(String::from_utf8_lossy(&stdout).into_owned());
+            }
+            if !stdout.is_empty() {
+                self.log(&format!("output: {}", String::from_utf8_lossy(&stdout)));
+            }
+            Err(timed_out(begin, timeout))
+        })
     }
 
     /// Sleeps in the guest, by the guest's clock.
@@ -126,7 +378,27 @@ impl Machine {
     ///
     /// When the shell is lost or the call ends before.
     pub fn sleep(&self, duration: Duration, call: &Call<'_>) -> Result<(), Error> {
-        let _ = (duration, call);
-        Err(Error::Unsupported("sleep"))
+        self.succeed(&[&format!("sleep {}", seconds(duration))], None, call)
+            .map(|_| ())
+    }
+}
+
+impl Session<'_> {
+    /// Runs a command that ends within `timeout` of `begin` by itself; a guest that does not answer then has timed out.
+    pub(crate) fn wait(
+        &mut self,
+        command: &Command<'_>,
+        sink: &mut dyn Sink,
+        begin: Instant,
+        timeout: Duration,
+        call: &Call<'_>,
+    ) -> Result<i32, Error> {
+        let deadline = begin + timeout + WAIT_GRACE;
+        match self.run(command, sink, Some(deadline), call) {
+            Err(Error::Machine(_)) if now() >= deadline && self.run.is_running() => {
+                Err(timed_out(begin, timeout))
+            }
+            result => result,
+        }
     }
 }

@@ -1,9 +1,76 @@
 //! Waits for files, ports and sockets; each loops inside the guest.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use hotbed_console::{Command, Until};
 
 use super::Machine;
+use super::quoting::quote;
+use super::shell::{TIMED_OUT, timed_out};
+use crate::call::now;
 use crate::{Call, Error};
+
+/// The pause between two looks at a file: a look is a fork of the shell.
+const FILE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Lets a script pause without starting a process: `pause MICROSECONDS MIN MAX` waits on a pipe that nobody writes to.
+pub(super) const PAUSE: &str = r#"
+coproc quiet_maker { read -r _; }
+exec {quiet}<>"/proc/self/fd/${quiet_maker[0]}"
+echo >&"${quiet_maker[1]}"
+pause() {
+  local t=$1
+  [ "$t" -ge "$2" ] || t=$2
+  [ "$t" -le "$3" ] || t=$3
+  printf -v t '%d.%06d' "$((t / 1000000))" "$((t % 1000000))"
+  read -r -t "$t" -u "$quiet" _ || :
+}
+"#;
+
+/// Tries a port again and again. An attempt is a fork of the shell that opens `/dev/tcp`, which tries every address of a name; a
+/// bash without it is helped by `nc`. An attempt that hangs is given up after a second, so that a lost packet (the kernel sends
+/// it again after one second, then three, then seven) does not hide that the port is open by now. The pause grows with the time
+/// that has passed: at first 20 ms, later a tenth of it, at most 250 ms.
+const WAIT_FOR_PORT: &str = r#"
+LC_ALL=C
+attempt() {
+  if { error=$( { : 3<>"/dev/tcp/$address/$port"; } 2>&1 ); }; then return 0; fi
+  case $error in *'/dev/tcp/'*'No such file'*) nc -z "$address" "$port" ;; *) return 1 ;; esac
+}
+start=${EPOCHREALTIME/[^0-9]/}
+while :; do
+  ( if attempt 2>/dev/null; then echo open; else echo closed; fi >&"$quiet" ) &
+  answer=
+  if ! read -r -t 1 -u "$quiet" answer; then
+    kill -KILL $! 2>/dev/null || :
+    # It may have answered just before it was killed.
+    read -r -t 0.001 -u "$quiet" answer || :
+  fi
+  wait $! 2>/dev/null || :
+  [ "${answer:-closed}" != "$wanted" ] || exit 0
+  pause $(( (${EPOCHREALTIME/[^0-9]/} - start) / 10 )) 20000 250000
+done
+"#;
+
+/// Looks again and again whether a socket is bound (type 0002) or bound and listening (type 0001, flag 00010000): the kernel's
+/// table says so without a connection. It lists the sockets of one network namespace only, by the name they were bound to: so
+/// `nc` is asked too when it is there and a socket is there but not in the table.
+const WAIT_FOR_UNIX_SOCKET: &str = r#"
+start=${EPOCHREALTIME/[^0-9]/}
+real=
+while :; do
+  if [ -z "$real" ] && [ "${path%/*}" != "$path" ]; then
+    real=$(cd -P "${path%/*}/" 2>/dev/null && pwd -P) && real=${real%/}/${path##*/} || real=
+  fi
+  while read -r _ _ _ flags type _ _ bound; do
+    if [ "$bound" = "$path" ] || [ -n "$real" -a "$bound" = "$real" ]; then
+      [ "$type" != "$kind" ] || [ "$kind" = 0001 -a "$flags" != 00010000 ] || exit 0
+    fi
+  done </proc/net/unix
+  [ ! -S "$path" ] || ! nc -z "$options" "$path" 2>/dev/null || exit 0
+  pause $(( (${EPOCHREALTIME/[^0-9]/} - start) / 10 )) 20000 250000
+done
+"#;
 
 impl Machine {
     /// Waits in the guest until a file is there.
@@ -17,8 +84,16 @@ impl Machine {
         timeout: Duration,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let _ = (filename, timeout, call);
-        Err(Error::Unsupported("wait_for_file"))
+        self.nested(&format!("waiting for file '{filename}'"), || {
+            self.repeat(
+                &format!("test -e {filename}"),
+                Until::Success,
+                FILE_INTERVAL,
+                timeout,
+                call,
+            )
+            .map(|_| ())
+        })
     }
 
     /// Waits in the guest until a TCP connection to `address` (a name or an address) succeeds.
@@ -33,8 +108,10 @@ impl Machine {
         timeout: Duration,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let _ = (port, address, timeout, call);
-        Err(Error::Unsupported("wait_for_open_port"))
+        let message = format!("waiting for TCP port {port} on {address}");
+        self.nested(&message, || {
+            self.wait_by(&port_script(port, address, "open"), now(), timeout, call)
+        })
     }
 
     /// Waits in the guest until a TCP connection to `address` fails.
@@ -49,8 +126,10 @@ impl Machine {
         timeout: Duration,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let _ = (port, address, timeout, call);
-        Err(Error::Unsupported("wait_for_closed_port"))
+        let message = format!("waiting for TCP port {port} on {address} to be closed");
+        self.nested(&message, || {
+            self.wait_by(&port_script(port, address, "closed"), now(), timeout, call)
+        })
     }
 
     /// Waits in the guest until something listens on a UNIX-domain socket.
@@ -65,7 +144,61 @@ impl Machine {
         timeout: Duration,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let _ = (address, is_datagram, timeout, call);
-        Err(Error::Unsupported("wait_for_open_unix_socket"))
+        let kind = if is_datagram { "datagram" } else { "stream" };
+        let message = format!("waiting for UNIX-domain {kind} on '{address}'");
+        self.nested(&message, || {
+            self.wait_by(
+                &unix_socket_script(address, is_datagram),
+                now(),
+                timeout,
+                call,
+            )
+        })
     }
+
+    /// Runs a script that ends with status 0 when what it waits for is there.
+    fn wait_by(
+        &self,
+        script: &str,
+        begin: Instant,
+        timeout: Duration,
+        call: &Call<'_>,
+    ) -> Result<(), Error> {
+        self.with_shell(call, |session| {
+            let within = timeout
+                .saturating_sub(now().saturating_duration_since(begin))
+                .max(Duration::from_millis(1));
+            let command = Command {
+                timeout: Some(within),
+                ..Command::new(script)
+            };
+            match session.wait(&command, &mut Vec::new(), begin, timeout, call)? {
+                0 => Ok(()),
+                TIMED_OUT => Err(timed_out(begin, timeout)),
+                status => Err(Error::Machine(format!(
+                    "{} could not look: its shell ended with exit code {status} (see its console)",
+                    self.name()
+                ))),
+            }
+        })
+    }
+}
+
+pub(super) fn port_script(port: u16, address: &str, wanted: &str) -> String {
+    format!(
+        "{PAUSE}address={} port={port} wanted={wanted}\n{WAIT_FOR_PORT}",
+        quote(address)
+    )
+}
+
+pub(super) fn unix_socket_script(address: &str, is_datagram: bool) -> String {
+    let (kind, options) = if is_datagram {
+        ("0002", "-uU")
+    } else {
+        ("0001", "-U")
+    };
+    format!(
+        "{PAUSE}path={} kind={kind} options={options}\n{WAIT_FOR_UNIX_SOCKET}",
+        quote(address)
+    )
 }

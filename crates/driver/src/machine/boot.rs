@@ -1,0 +1,257 @@
+//! From power-on to the guest's shell.
+#![expect(clippy::disallowed_types, reason = "the I/O shell")]
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use hotbed_image::{Identity, Interface};
+
+use super::Machine;
+use super::command_line::{self, Sockets};
+use super::quoting::python_bytes;
+use super::run::{Run, Start, quoted_lines};
+use crate::call::now;
+use crate::config::{ImageMachine, MachineKind, names, network};
+use crate::{Call, Error};
+
+/// How often a guest that says nothing is remarked upon.
+const REMARK: Duration = Duration::from_secs(30);
+
+impl Machine {
+    /// Starts QEMU unless it runs; does not wait for the guest. Without `allow_reboot`, a guest that reboots ends.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU exits at once (its words are in the message), or the image cannot be had.
+    pub fn start(&self, allow_reboot: bool, call: &Call<'_>) -> Result<(), Error> {
+        let _starting = self
+            .starting
+            .take(call, &|| format!("starting {}", self.name()))?;
+        if let Some(run) = self.present_run() {
+            if run.is_running() {
+                return Ok(());
+            }
+            self.forget_run();
+        }
+        let _doing = self.begin_doing("starting");
+        self.log("starting vm");
+        let sockets = Sockets::in_directory(self.state_dir());
+        let command = match &self.config.kind {
+            MachineKind::Image(image) => self.image_command(image, &sockets, allow_reboot, call)?,
+            MachineKind::StartScript(script) => self.script_command(script, &sockets, allow_reboot),
+        };
+        let start = Start {
+            machine: self.name(),
+            site: &self.site,
+            console: &self.console,
+            sockets: &sockets,
+        };
+        let run = Arc::new(Run::start(command, &start, call)?);
+        let pid = run.process.pid();
+        self.set_run(run);
+        self.log(&format!("QEMU running (pid {pid})"));
+        Ok(())
+    }
+
+    fn script_command(&self, script: &str, sockets: &Sockets, allow_reboot: bool) -> Command {
+        let display =
+            std::env::var_os("DISPLAY").is_some() || std::env::var_os("WAYLAND_DISPLAY").is_some();
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(command_line::start_script(
+            script,
+            sockets,
+            allow_reboot,
+            display,
+        ));
+        command
+            .current_dir(self.state_dir())
+            .env("TMPDIR", self.state_dir())
+            .env("USE_TMPDIR", "1")
+            .env("SHARED_DIR", self.shared_dir());
+        command.env(
+            "NIX_EFI_VARS",
+            self.state_dir()
+                .join(format!("{}-efi-vars.fd", self.name())),
+        );
+        command.envs(
+            self.site
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
+        command
+    }
+
+    fn image_command(
+        &self,
+        machine: &ImageMachine,
+        sockets: &Sockets,
+        allow_reboot: bool,
+        call: &Call<'_>,
+    ) -> Result<Command, Error> {
+        let failed = |source| Error::Image {
+            machine: self.name().to_owned(),
+            source,
+        };
+        let mut image = self
+            .site
+            .image(self.name(), &crate::images::spec(machine), call)?;
+        if let Some(kernel) = &machine.kernel {
+            check_file("kernel", kernel)?;
+            image.kernel = kernel.clone();
+        }
+        if crate::accelerator::which(&self.site.qemu).is_none() {
+            return Err(Error::Machine(format!(
+                "QEMU is not there: no program `{}` (Debian and Ubuntu package `qemu-system-x86`; HOTBED_QEMU names another)",
+                self.site.qemu.display()
+            )));
+        }
+        let initrd = self.state_dir().join("initrd");
+        image
+            .write_initrd(&self.identity(), &initrd)
+            .map_err(failed)?;
+        let parts = command_line::Parts {
+            name: self.name(),
+            number: self.config.number,
+            vlans: &self.vlan_sockets(),
+            image: &image,
+            initrd: &initrd,
+            accelerator: self.site.accelerator(call)?,
+            sockets,
+            allow_reboot,
+        };
+        let mut command = Command::new(&self.site.qemu);
+        command
+            .args(command_line::image_machine(machine, &parts))
+            .current_dir(self.state_dir())
+            .env("TMPDIR", self.state_dir());
+        Ok(command)
+    }
+
+    fn vlan_sockets(&self) -> Vec<(u8, std::path::PathBuf)> {
+        let socket = |vlan: &u8| {
+            self.site
+                .vlan_sockets
+                .get(vlan)
+                .map(|path| (*vlan, path.clone()))
+        };
+        self.config.vlans.iter().filter_map(socket).collect()
+    }
+
+    /// The names and addresses that the guest gives itself at boot.
+    fn identity(&self) -> Identity {
+        let number = self.config.number;
+        let interface = |(index, &vlan): (usize, &u8)| Interface {
+            name: format!("eth{index}"),
+            mac: network::mac(vlan, number),
+            ipv4: (network::ipv4(vlan, number), 24),
+            ipv6: (network::ipv6(vlan, number), 64),
+        };
+        Identity {
+            hostname: names::host_name(self.name()),
+            interfaces: (1..).zip(&self.config.vlans).map(interface).collect(),
+            hosts: self.site.hosts.clone(),
+        }
+    }
+
+    /// Waits for the guest's shell; starts the machine if need be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Runtime`] when the shell does not come within the boot timeout, [`Error::Machine`] when QEMU ends before.
+    pub fn connect(&self, call: &Call<'_>) -> Result<(), Error> {
+        if self.is_connected() {
+            return Ok(());
+        }
+        self.nested("waiting for the VM to finish booting", || {
+            let run = self.started(call)?;
+            let begin = now();
+            let doing = || format!("waiting for the shell of {}", self.name());
+            let mut shell = run.shell.take(call, &doing)?;
+            if run.connected.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            let said = self.wait_for_shell(&run, &mut shell, begin, call)?;
+            run.connected.store(true, Ordering::Release);
+            if !said.is_empty() {
+                self.log(&format!("Guest shell says: {}", python_bytes(&said)));
+            }
+            self.log("connected to guest root shell");
+            self.log(&format!(
+                "(connecting took {:.2} seconds)",
+                now().saturating_duration_since(begin).as_secs_f64()
+            ));
+            Ok(())
+        })
+    }
+
+    fn wait_for_shell(
+        &self,
+        run: &Run,
+        shell: &mut hotbed_console::Shell,
+        begin: Instant,
+        call: &Call<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        let deadline = begin + self.site.boot_timeout;
+        let mut remark = begin + REMARK;
+        loop {
+            let slice = call
+                .slice(&|| format!("{} boots", self.name()))?
+                .min(deadline);
+            match shell.poll_ready(slice) {
+                Ok(Some(said)) => return Ok(said),
+                Ok(None) => {}
+                Err(error) => {
+                    return Err(self.explain(
+                        run,
+                        Error::Machine(format!(
+                            "the shell of {} did not come: {error}",
+                            self.name()
+                        )),
+                    ));
+                }
+            }
+            if !run.is_running() {
+                return Err(self.explain(run, Error::Machine(format!("{} is gone", self.name()))));
+            }
+            if now() >= deadline {
+                return Err(Error::Runtime(format!(
+                    "Shell did not start in time: {} has not reached it {} s after it was waited for (`boot_timeout` in the test's head sets how long){}",
+                    self.name(),
+                    self.site.boot_timeout.as_secs(),
+                    quoted_lines(&self.console)
+                )));
+            }
+            if now() >= remark {
+                remark += REMARK;
+                self.log("Guest root shell did not produce any data yet...");
+                self.log("  To debug, enter the VM and run 'systemctl status backdoor.service'.");
+            }
+        }
+    }
+
+    /// The run of a machine that is on; starts it if it is off.
+    pub(crate) fn started(&self, call: &Call<'_>) -> Result<Arc<Run>, Error> {
+        if self.present_run().is_none() {
+            self.start(false, call)?;
+        }
+        self.running()
+    }
+}
+
+fn check_file(what: &str, path: &Path) -> Result<(), Error> {
+    match std::fs::metadata(path) {
+        Ok(file) if file.is_file() => Ok(()),
+        Ok(_) => Err(Error::Argument(format!(
+            "{what} {} is not a file",
+            path.display()
+        ))),
+        Err(error) => Err(Error::host(format!(
+            "{what} {} cannot be used",
+            path.display()
+        ))(error)),
+    }
+}

@@ -1,0 +1,189 @@
+//! What QEMU is told: from a machine's configuration to arguments, without looking at anything.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use hotbed_image::{Image, LogConsole};
+
+use super::quoting::quote;
+use crate::config::network::{mac, mac_text};
+use crate::config::{ImageKind, ImageMachine};
+
+/// MiB of memory of a `micro` machine that does not say.
+pub(crate) const MEMORY_MICRO: u32 = 256;
+/// MiB of memory of a `debian` machine that does not say, as a NixOS machine has.
+const MEMORY_DEBIAN: u32 = 1024;
+
+/// What runs the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The host's processor, through `/dev/kvm`.
+    Kvm,
+    /// QEMU's translator: works everywhere, and is about ten times slower.
+    Tcg,
+}
+
+impl Accelerator {
+    /// What QEMU's `-accel` takes.
+    pub(crate) fn argument(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg,thread=multi",
+        }
+    }
+}
+
+/// The sockets that QEMU and the driver meet at, below a machine's state directory.
+pub(crate) struct Sockets {
+    /// QMP: QEMU listens.
+    pub(crate) qmp: PathBuf,
+    /// The human monitor: the driver listens.
+    pub(crate) monitor: PathBuf,
+    /// The backdoor shell: the driver listens.
+    pub(crate) shell: PathBuf,
+}
+
+impl Sockets {
+    pub(crate) fn in_directory(directory: &Path) -> Self {
+        Self {
+            qmp: directory.join("qmp"),
+            monitor: directory.join("monitor"),
+            shell: directory.join("shell"),
+        }
+    }
+}
+
+/// What is appended to a start script, in the order that the NixOS driver has; paths are quoted for the shell where need be.
+pub(crate) fn start_script(
+    script: &str,
+    sockets: &Sockets,
+    allow_reboot: bool,
+    display: bool,
+) -> String {
+    let path = |path: &Path| quote(&path.to_string_lossy());
+    let mut line = format!(
+        "{script} -qmp unix:{},server=on,wait=off -monitor unix:{} -chardev socket,id=shell,path={} -device virtio-serial \
+         -device virtconsole,chardev=shell -device virtio-rng-pci -serial stdio",
+        path(&sockets.qmp),
+        path(&sockets.monitor),
+        path(&sockets.shell)
+    );
+    if !allow_reboot {
+        line.push_str(" -no-reboot");
+    }
+    if !display {
+        line.push_str(" -nographic");
+    }
+    line
+}
+
+/// What an image machine is made of, beside its configuration.
+pub(crate) struct Parts<'p> {
+    /// The machine's name.
+    pub(crate) name: &'p str,
+    /// The machine's number.
+    pub(crate) number: u8,
+    /// Its VLANs, each with the socket of its switch.
+    pub(crate) vlans: &'p [(u8, PathBuf)],
+    /// What it boots.
+    pub(crate) image: &'p Image,
+    /// The image's initramfs with the machine's identity.
+    pub(crate) initrd: &'p Path,
+    /// What runs it.
+    pub(crate) accelerator: Accelerator,
+    /// Where QEMU and the driver meet.
+    pub(crate) sockets: &'p Sockets,
+    /// Whether a guest that reboots boots again.
+    pub(crate) allow_reboot: bool,
+}
+
+/// The arguments of QEMU for a machine that boots an image.
+pub(crate) fn image_machine(machine: &ImageMachine, parts: &Parts<'_>) -> Vec<OsString> {
+    let mut line = Line::default();
+    line.add("-name", parts.name)
+        .flag("-nodefaults")
+        .flag("-no-user-config")
+        .add("-display", "none");
+    line.add("-M", "q35")
+        .add("-accel", parts.accelerator.argument())
+        .add("-cpu", "max");
+    line.add("-m", &memory(machine).to_string())
+        .add("-smp", &machine.cpus.to_string());
+    line.arguments
+        .extend(parts.image.arguments(parts.initrd, machine.log));
+    consoles(&mut line, machine.log, parts.sockets);
+    line.add("-device", "virtio-rng-pci");
+    for (index, (vlan, socket)) in (1_usize..).zip(parts.vlans) {
+        network_card(&mut line, index, mac(*vlan, parts.number), socket);
+    }
+    if !parts.allow_reboot {
+        line.flag("-no-reboot");
+    }
+    line.arguments
+        .extend(machine.qemu_args.iter().map(OsString::from));
+    line.arguments
+}
+
+/// MiB of memory: what the test asks for, else what its image runs well with.
+fn memory(machine: &ImageMachine) -> u32 {
+    let usual = match machine.image {
+        ImageKind::Micro => MEMORY_MICRO,
+        ImageKind::Debian => MEMORY_DEBIAN,
+    };
+    machine.memory.unwrap_or(usual)
+}
+
+/// Monitors, the backdoor shell (`/dev/hvc0`) and the log (`/dev/hvc1` or `/dev/ttyS0`, on QEMU's standard output).
+fn consoles(line: &mut Line, log: LogConsole, sockets: &Sockets) {
+    line.add_path("-qmp", "unix:", &sockets.qmp, ",server=on,wait=off");
+    line.add_path("-monitor", "unix:", &sockets.monitor, "");
+    line.add_path("-chardev", "socket,id=shell,path=", &sockets.shell, "");
+    // Ctrl-C is the driver's: QEMU must not take it from the terminal.
+    line.add("-chardev", "stdio,id=log,signal=off");
+    line.add("-device", "virtio-serial-pci,max_ports=2")
+        .add("-device", "virtconsole,chardev=shell");
+    match log {
+        LogConsole::Virtio => line.add("-device", "virtconsole,chardev=log"),
+        LogConsole::Uart => line.add("-serial", "chardev:log"),
+    };
+}
+
+/// One card, called `virtio-net-pci.<index>` as QEMU itself calls it in the NixOS driver's machines.
+fn network_card(line: &mut Line, index: usize, mac: [u8; 6], socket: &Path) {
+    line.add_path(
+        "-netdev",
+        &format!("stream,id=vlan{index},server=off,addr.type=unix,addr.path="),
+        socket,
+        "",
+    );
+    line.add(
+        "-device",
+        &format!(
+            "virtio-net-pci,id=virtio-net-pci.{index},netdev=vlan{index},mac={},romfile=",
+            mac_text(mac)
+        ),
+    );
+}
+
+/// A command line as it grows.
+#[derive(Default)]
+struct Line {
+    arguments: Vec<OsString>,
+}
+
+impl Line {
+    fn flag(&mut self, name: &str) -> &mut Self {
+        self.arguments.push(name.into());
+        self
+    }
+
+    fn add(&mut self, name: &str, value: &str) -> &mut Self {
+        self.flag(name).flag(value)
+    }
+
+    /// Adds an option with a path in it; QEMU wants its commas doubled.
+    fn add_path(&mut self, name: &str, before: &str, path: &Path, after: &str) -> &mut Self {
+        let path = path.to_string_lossy().replace(',', ",,");
+        self.add(name, &format!("{before}{path}{after}"))
+    }
+}

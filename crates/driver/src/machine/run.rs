@@ -1,0 +1,355 @@
+//! One run of QEMU: the process, and the sockets between it and us.
+#![expect(clippy::disallowed_types, reason = "the I/O shell")]
+
+use std::fs;
+use std::io::{self, PipeReader};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hotbed_console::Shell;
+use hotbed_qmp::blocking::Client;
+
+use super::command_line::Sockets;
+use super::console_log::{ConsoleLog, Reader};
+use super::monitor::Monitor;
+use crate::call::now;
+use crate::process::{Process, wait_readable};
+use crate::site::Site;
+use crate::turn::Turns;
+use crate::{Call, Error};
+
+/// How long QEMU may take to negotiate once it has greeted.
+const NEGOTIATION: Duration = Duration::from_secs(5);
+/// How many of QEMU's last lines an error shows.
+const LAST_LINES: usize = 20;
+/// How long a QEMU whose sockets are closed may take to be gone.
+const END_GRACE: Duration = Duration::from_secs(2);
+
+/// One run of QEMU.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) process: Arc<Process>,
+    pub(crate) monitor: Turns<Monitor>,
+    pub(crate) shell: Turns<Shell>,
+    pub(crate) qmp: Client,
+    pub(crate) stdin: Turns<Option<ChildStdin>>,
+    /// Whether the guest's shell announced itself.
+    pub(crate) connected: AtomicBool,
+    /// The next QMP event that nobody has taken.
+    pub(crate) next_event: AtomicU64,
+    /// When QEMU was started.
+    pub(crate) since: Instant,
+    reader: Mutex<Reader>,
+    console: Arc<ConsoleLog>,
+}
+
+/// What a run begins with.
+pub(crate) struct Start<'s> {
+    /// The machine's name.
+    pub(crate) machine: &'s str,
+    /// What the testbed lends.
+    pub(crate) site: &'s Site,
+    /// Where the console's text goes.
+    pub(crate) console: &'s Arc<ConsoleLog>,
+    /// Where QEMU connects to.
+    pub(crate) sockets: &'s Sockets,
+}
+
+impl Run {
+    /// Starts QEMU by `command`, and waits until it has connected everywhere. Dropping the run ends it.
+    pub(crate) fn start(
+        mut command: Command,
+        start: &Start<'_>,
+        call: &Call<'_>,
+    ) -> Result<Self, Error> {
+        let listen = |path: &Path| -> Result<UnixListener, Error> {
+            let failed = || Error::host(format!("cannot listen at {}", path.display()));
+            remove_socket(path).map_err(failed())?;
+            let listener = UnixListener::bind(path).map_err(failed())?;
+            listener.set_nonblocking(true).map_err(failed())?;
+            Ok(listener)
+        };
+        let sockets = start.sockets;
+        let (monitor, shell) = (listen(&sockets.monitor)?, listen(&sockets.shell)?);
+        remove_socket(&sockets.qmp).map_err(Error::host("cannot remove an old socket"))?;
+        let (output, both) = io::pipe().map_err(Error::host("cannot make a pipe"))?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(
+                both.try_clone()
+                    .map_err(Error::host("cannot make a pipe"))?,
+            )
+            .stderr(both);
+        let program = command.get_program().to_string_lossy().into_owned();
+        let since = now();
+        let process = start
+            .site
+            .spawn(command)
+            .map_err(Error::host(format!("cannot start {program}")))?;
+        let starting = Starting {
+            process: Arc::clone(&process),
+            start,
+            output: None,
+        };
+        starting.finish(output, &monitor, &shell, since, call)
+    }
+
+    /// Whether QEMU runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Waits for QEMU to end; gives how it did, or `None` at `until`. What it said last is in the console log then.
+    pub(crate) fn poll_exit(&self, until: Instant) -> Result<Option<ExitStatus>, Error> {
+        let status = self
+            .process
+            .poll_exit(until)
+            .map_err(Error::host("cannot wait for QEMU"))?;
+        if status.is_some() {
+            self.finish_console();
+        }
+        Ok(status)
+    }
+
+    /// Reads what is left of the console and ends its thread.
+    pub(crate) fn finish_console(&self) {
+        self.reader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .finish();
+    }
+
+    /// How QEMU ended and what it said last, when one of its sockets is closed; `None` when it still runs.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let status = self.poll_exit(now() + END_GRACE).ok()??;
+        Some(format!(
+            "QEMU {}{}",
+            describe(status),
+            quoted_lines(&self.console)
+        ))
+    }
+}
+
+/// How a process ended, in words.
+pub(crate) fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => format!("ended ({status})"),
+    }
+}
+
+/// The last lines of a console, each on a line of its own after a colon; nothing when there are none.
+pub(crate) fn quoted_lines(console: &ConsoleLog) -> String {
+    let lines = console.last_lines(LAST_LINES);
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!("; the last lines of its console:\n  {}", lines.join("\n  "))
+    }
+}
+
+/// A process that has not connected everywhere yet.
+struct Starting<'s> {
+    process: Arc<Process>,
+    start: &'s Start<'s>,
+    output: Option<Reader>,
+}
+
+impl Starting<'_> {
+    fn finish(
+        mut self,
+        output: PipeReader,
+        monitor: &UnixListener,
+        shell: &UnixListener,
+        since: Instant,
+        call: &Call<'_>,
+    ) -> Result<Run, Error> {
+        let Start {
+            machine,
+            site,
+            console,
+            sockets,
+        } = self.start;
+        let reader = Reader::start(
+            Arc::clone(console),
+            output,
+            (*machine).to_owned(),
+            Arc::clone(&site.log),
+        );
+        self.output = Some(reader.map_err(Error::host("cannot read QEMU's output"))?);
+        let mut monitor = Monitor::new(self.accept(monitor, "monitor", call)?)
+            .map_err(Error::host("cannot use the monitor socket"))?;
+        let shell = self.accept(shell, "shell", call)?;
+        let shell = Shell::new(shell)
+            .map_err(|error| Error::Machine(format!("shell socket of {machine}: {error}")))?;
+        let qmp = self.connect_qmp(&sockets.qmp, call)?;
+        monitor
+            .wait_for_prompt(call)
+            .map_err(|error| self.instead("showing its monitor's prompt", error))?;
+        let stdin = self.process.take_stdin();
+        if let Some(stdin) = &stdin {
+            rustix::io::ioctl_fionbio(stdin, true)
+                .map_err(|error| Error::host("cannot use QEMU's standard input")(error.into()))?;
+        }
+        let reader = self
+            .output
+            .take()
+            .ok_or_else(|| Error::Machine("the console's reader is gone".to_owned()))?;
+        Ok(Run {
+            process: Arc::clone(&self.process),
+            monitor: Turns::new(monitor),
+            shell: Turns::new(shell),
+            next_event: AtomicU64::new(0),
+            qmp,
+            stdin: Turns::new(stdin),
+            connected: AtomicBool::new(false),
+            since,
+            reader: Mutex::new(reader),
+            console: Arc::clone(console),
+        })
+    }
+
+    /// Takes QEMU's connection.
+    fn accept(
+        &self,
+        listener: &UnixListener,
+        what: &str,
+        call: &Call<'_>,
+    ) -> Result<UnixStream, Error> {
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => return Ok(stream),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(error) => {
+                    return Err(Error::host(format!(
+                        "cannot take QEMU's connection to the {what}"
+                    ))(error));
+                }
+            }
+            let slice = call.slice(&|| format!("QEMU connects to the {what}"))?;
+            let events = [listener.as_fd(), self.process.exit_event()];
+            wait_readable(&events, slice).map_err(Error::host("cannot wait for QEMU"))?;
+            self.check(&format!("connecting to {what} socket"))?;
+        }
+    }
+
+    fn connect_qmp(&self, path: &Path, call: &Call<'_>) -> Result<Client, Error> {
+        let stream = loop {
+            match UnixStream::connect(path) {
+                Ok(stream) => break stream,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                    ) => {}
+                Err(error) => {
+                    return Err(Error::host(format!(
+                        "cannot connect to QMP at {}",
+                        path.display()
+                    ))(error));
+                }
+            }
+            // QEMU has connected elsewhere, so its own socket is about to be there: only time tells when.
+            let slice = call
+                .slice(&|| "QEMU opens its QMP socket".to_owned())?
+                .min(now() + Duration::from_millis(5));
+            wait_readable(&[self.process.exit_event()], slice)
+                .map_err(Error::host("cannot wait for QEMU"))?;
+            self.check("opening its QMP socket")?;
+        };
+        loop {
+            let slice = call.slice(&|| "QEMU greets at QMP".to_owned())?;
+            let events = [stream.as_fd(), self.process.exit_event()];
+            wait_readable(&events, slice).map_err(Error::host("cannot wait for QEMU"))?;
+            self.check("greeting at QMP")?;
+            if wait_readable(&[&stream], now()).map_err(Error::host("cannot wait for QEMU"))? {
+                break;
+            }
+        }
+        Client::from_stream(stream, now() + NEGOTIATION)
+            .map_err(|error| self.instead("negotiating QMP", Error::Machine(error.to_string())))
+    }
+
+    /// Fails when QEMU has ended.
+    fn check(&self, before: &str) -> Result<(), Error> {
+        if self.process.is_running() {
+            Ok(())
+        } else {
+            Err(self.ended(before))
+        }
+    }
+
+    /// The error to tell when a socket fails: QEMU's end, if it ended.
+    fn instead(&self, before: &str, error: Error) -> Error {
+        if matches!(error, Error::Interrupted | Error::Timeout(_)) {
+            return error;
+        }
+        match self.process.poll_exit(now() + END_GRACE) {
+            Ok(Some(_)) => self.ended(before),
+            _ => error,
+        }
+    }
+
+    /// QEMU ended: says how, with its own words.
+    fn ended(&self, before: &str) -> Error {
+        let code = self
+            .process
+            .poll_exit(now())
+            .ok()
+            .flatten()
+            .map_or_else(|| "?".to_owned(), return_code);
+        Error::Machine(format!(
+            "QEMU process exited with code {code} before {before}.\n{}",
+            self.words()
+        ))
+    }
+
+    /// All that QEMU said so far, within reason.
+    fn words(&self) -> String {
+        let console = self.start.console;
+        // The reader sees the end of the pipe now that all writers are gone; it needs a moment for the last lines.
+        while console.is_open()
+            && console
+                .next_line(now() + END_GRACE)
+                .is_ok_and(|line| line.is_some())
+        {}
+        console.last_lines(usize::MAX).join("\n")
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        if self.output.is_some() {
+            // It did not become a run.
+            self.process.end();
+        }
+    }
+}
+
+/// Python's `returncode`: negative for a signal.
+fn return_code(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    status
+        .code()
+        .or_else(|| status.signal().map(|signal| -signal))
+        .map_or_else(|| "?".to_owned(), |code| code.to_string())
+}
+
+/// Removes a socket of an earlier run.
+fn remove_socket(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
