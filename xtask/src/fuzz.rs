@@ -1,5 +1,6 @@
 //! `cargo xtask fuzz`: fuzzes one target, or each of them for a while, with cargo-fuzz.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -45,8 +46,12 @@ pub(crate) fn run(
         targets.retain(|name| name == target);
     }
     for target in targets {
+        let found = workspace.scratch("corpus").join(&target);
+        std::fs::create_dir_all(&found)
+            .with_context(|| format!("cannot create {}", found.display()))?;
         let limit = BUILD_ALLOWANCE + Duration::from_secs(arguments.seconds.into());
-        let outcome = runner.hand_over(&job(workspace, &target, arguments.seconds).limit(limit))?;
+        let job = job(workspace, &target, &found, arguments.seconds).limit(limit);
+        let outcome = runner.hand_over(&job)?;
         if !outcome.success() {
             bail!(
                 "fuzz target {target}: {} (see above; what broke it is in fuzz/artifacts/)",
@@ -58,23 +63,22 @@ pub(crate) fn run(
 }
 
 /// With the address sanitizer on a nightly compiler; without it on stable, where it cannot be switched on.
-fn job(workspace: &Workspace, target: &str, seconds: u32) -> Job {
+///
+/// What is found goes to a folder below `target/`; the corpus that is checked in is only read.
+fn job(workspace: &Workspace, target: &str, found: &Path, seconds: u32) -> Job {
     let job = if has_nightly() {
         // Through rustup: the cargo that runs us is one toolchain's own.
         Job::new("rustup").args(["run", "nightly", "cargo", "fuzz", "run"])
     } else {
         Job::new(workspace::cargo()).args(["fuzz", "run", "--sanitizer", "none"])
     };
-    let total = format!("-max_total_time={seconds}");
-    job.args([
-        "--fuzz-dir",
-        "fuzz",
-        target,
-        "--",
-        &total,
-        "-use_value_profile=1",
-    ])
-    .folder(workspace.root())
+    let corpus = workspace.root().join("fuzz/corpus").join(target);
+    job.args(["--fuzz-dir", "fuzz", target])
+        .args([found])
+        .args(corpus.is_dir().then_some(corpus))
+        .args(["--", "-use_value_profile=1"])
+        .args([format!("-max_total_time={seconds}")])
+        .folder(workspace.root())
 }
 
 fn has_nightly() -> bool {
