@@ -49,7 +49,7 @@ impl Verdict {
         }
     }
 
-    fn says(&self) -> String {
+    pub(crate) fn says(&self) -> String {
         match self.accelerator {
             Accelerator::Kvm => format!("guests run with KVM: {}", self.reason),
             Accelerator::Tcg => format!(
@@ -61,19 +61,23 @@ impl Verdict {
 }
 
 impl Site {
-    /// What runs guests here; the first call finds it out and says so.
+    /// What runs guests here.
     pub(crate) fn accelerator(&self, call: &Call<'_>) -> Result<Accelerator, Error> {
+        Ok(self.accelerator_verdict(call)?.accelerator)
+    }
+
+    /// What runs guests here, and why; the first call finds it out and says so.
+    pub(crate) fn accelerator_verdict(&self, call: &Call<'_>) -> Result<Verdict, Error> {
         let mut known = self
             .verdict
             .take(call, &|| "finding out what runs guests".to_owned())?;
         if let Some(verdict) = known.as_ref() {
-            return Ok(verdict.accelerator);
+            return Ok(verdict.clone());
         }
         let verdict = self.decide(call)?;
         self.log.info(&verdict.says());
-        let accelerator = verdict.accelerator;
-        *known = Some(verdict);
-        Ok(accelerator)
+        *known = Some(verdict.clone());
+        Ok(verdict)
     }
 
     fn decide(&self, call: &Call<'_>) -> Result<Verdict, Error> {

@@ -109,14 +109,17 @@ impl Progress for Reporter {
     }
 }
 
-/// What the image crate builds for a machine.
-pub(crate) fn spec(machine: &ImageMachine) -> Spec {
-    match machine.image {
-        ImageKind::Micro => Spec::Micro,
-        ImageKind::Debian => Spec::Debian(DebianSpec {
-            packages: machine.packages.clone(),
-            files: machine.files.clone(),
-            run: machine.run.clone(),
-        }),
+impl ImageMachine {
+    /// What the image crate builds for the machine.
+    #[must_use]
+    pub fn spec(&self) -> Spec {
+        match self.image {
+            ImageKind::Micro => Spec::Micro,
+            ImageKind::Debian => Spec::Debian(DebianSpec {
+                packages: self.packages.clone(),
+                files: self.files.clone(),
+                run: self.run.clone(),
+            }),
+        }
     }
 }

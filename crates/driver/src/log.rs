@@ -16,7 +16,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::call::now;
 
@@ -100,11 +100,9 @@ pub struct Block<'a> {
 impl Block<'_> {
     /// Logs `(finished: <message>, in <s.ss> seconds)`.
     pub fn finish(self) {
-        let seconds = now().saturating_duration_since(self.start).as_secs_f64();
-        self.log.log(
-            self.machine.as_deref(),
-            &format!("(finished: {}, in {seconds:.2} seconds)", self.message),
-        );
+        let elapsed = now().saturating_duration_since(self.start);
+        self.log
+            .finished(self.machine.as_deref(), &self.message, elapsed);
     }
 }
 
@@ -223,6 +221,15 @@ impl Log {
     /// Logs a message, whatever the level.
     pub fn log(&self, machine: Option<&str>, message: &str) {
         self.message(machine, "", message, "");
+    }
+
+    /// Logs the end of a nested block that took `elapsed`, for one who cannot hold its [`Block`].
+    pub fn finished(&self, machine: Option<&str>, message: &str, elapsed: Duration) {
+        let seconds = elapsed.as_secs_f64();
+        self.log(
+            machine,
+            &format!("(finished: {message}, in {seconds:.2} seconds)"),
+        );
     }
 
     /// Logs the start of a block.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::call::now;
-use crate::config::MachineConfig;
+use crate::config::{MachineConfig, MachineKind};
 use crate::site::Site;
 use crate::turn::Turns;
 use crate::{Call, Error};
@@ -78,6 +78,7 @@ pub struct Machine {
     shared_dir: PathBuf,
     console: Arc<ConsoleLog>,
     run: Mutex<Option<Arc<Run>>>,
+    start_command: Mutex<String>,
     /// Held by the thread that starts QEMU.
     starting: Turns<()>,
     doings: Mutex<Doings>,
@@ -130,6 +131,7 @@ impl Machine {
             state_dir,
             console: Arc::new(console),
             run: Mutex::new(None),
+            start_command: Mutex::new(String::new()),
             starting: Turns::new(()),
             doings: Mutex::new(Doings {
                 next: 0,
@@ -149,6 +151,23 @@ impl Machine {
     #[must_use]
     pub fn config(&self) -> &MachineConfig {
         &self.config
+    }
+
+    /// The shell command that starts it: a start script as it was given, QEMU's command line once an image machine was started.
+    #[must_use]
+    pub fn start_command(&self) -> String {
+        match &self.config.kind {
+            MachineKind::StartScript(script) => script.clone(),
+            MachineKind::Image(_) => lock(&self.start_command).clone(),
+        }
+    }
+
+    fn set_start_command(&self, command: &std::process::Command) {
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let quoted: Vec<_> = words
+            .map(|word| quoting::quote(&word.to_string_lossy()))
+            .collect();
+        *lock(&self.start_command) = quoted.join(" ");
     }
 
     /// Its directory.

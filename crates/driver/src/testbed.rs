@@ -169,15 +169,21 @@ impl Testbed {
     ) -> Result<(), Error> {
         for machine in &self.machines {
             if let MachineKind::Image(image) = &machine.config().kind {
-                self.site.images.get(
-                    machine.name(),
-                    &crate::images::spec(image),
-                    progress,
-                    call,
-                )?;
+                self.site
+                    .images
+                    .get(machine.name(), &image.spec(), progress, call)?;
             }
         }
         Ok(())
+    }
+
+    /// What runs the guests here, KVM or TCG, and why; finds it out when that has not been done on this host.
+    ///
+    /// # Errors
+    ///
+    /// When the trial cannot be made.
+    pub fn accelerator(&self, call: &Call<'_>) -> Result<String, Error> {
+        Ok(self.site.accelerator_verdict(call)?.says())
     }
 
     /// Starts every machine at once; does not wait for their shells.

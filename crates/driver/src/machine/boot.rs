@@ -43,6 +43,7 @@ impl Machine {
             MachineKind::Image(image) => self.image_command(image, &sockets, allow_reboot, call)?,
             MachineKind::StartScript(script) => self.script_command(script, &sockets, allow_reboot),
         };
+        self.set_start_command(&command);
         let start = Start {
             machine: self.name(),
             site: &self.site,
@@ -96,9 +97,7 @@ impl Machine {
             machine: self.name().to_owned(),
             source,
         };
-        let mut image = self
-            .site
-            .image(self.name(), &crate::images::spec(machine), call)?;
+        let mut image = self.site.image(self.name(), &machine.spec(), call)?;
         if let Some(kernel) = &machine.kernel {
             check_file("kernel", kernel)?;
             image.kernel = kernel.clone();
