@@ -46,7 +46,8 @@ pub(crate) fn ensure(
     let packages = packages(&missing);
     if host.family == Family::Other {
         bail!(
-            "install the programs above with this system's package manager; Debian and Ubuntu call them {packages:?}"
+            "install the programs above with this system's package manager; Debian and Ubuntu call them: {}",
+            packages.join(" ")
         );
     }
     if arguments.no_install {
