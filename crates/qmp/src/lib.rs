@@ -14,6 +14,7 @@
 //! waits past its deadline; nothing that QEMU sends makes the client panic.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 pub mod commands;
 mod error;

@@ -120,20 +120,7 @@ impl Schema {
     /// ```
     #[must_use]
     pub fn has_argument(&self, command: &str, path: &str) -> bool {
-        let mut names = path.split('.');
-        let Some(mut found) = names
-            .next()
-            .and_then(|name| self.member(self.arguments(command)?, name))
-        else {
-            return false;
-        };
-        for name in names {
-            match self.member(&found.kind, name) {
-                Some(next) => found = next,
-                None => return false,
-            }
-        }
-        true
+        !self.types_at(command, path).is_empty()
     }
 
     /// Gives the names of the arguments that a command cannot do without.
@@ -156,14 +143,24 @@ impl Schema {
     /// [`has_argument`](Schema::has_argument).
     #[must_use]
     pub fn values(&self, command: &str, path: &str) -> Option<&[String]> {
-        let mut kind = self.arguments(command)?;
+        self.types_at(command, path)
+            .into_iter()
+            .find_map(|kind| match self.kind(kind)? {
+                Kind::Enum { values } => Some(values.as_slice()),
+                _ => None,
+            })
+    }
+
+    /// Gives the types that an argument may have: several, if commands of several kinds share its name.
+    fn types_at(&self, command: &str, path: &str) -> Vec<&str> {
+        let mut types: Vec<&str> = self.arguments(command).into_iter().collect();
         for name in path.split('.') {
-            kind = &self.member(kind, name)?.kind;
+            types = types
+                .into_iter()
+                .flat_map(|kind| self.member_types(kind, name))
+                .collect();
         }
-        match self.kind(kind)? {
-            Kind::Enum { values } => Some(values),
-            _ => None,
-        }
+        types
     }
 
     fn kind(&self, name: &str) -> Option<&Kind> {
@@ -177,29 +174,26 @@ impl Schema {
         }
     }
 
-    /// Finds a member of an object type, of its variants, or of an array's elements.
+    /// Gives the types that a member has in an object type, in its variants, or in an array's elements.
     ///
     /// One step into the variants is enough: QEMU's schema has no variants of variants.
-    fn member(&self, kind: &str, name: &str) -> Option<&Member> {
-        let kind = match self.kind(kind)? {
-            Kind::Array { element } => self.kind(element)?,
+    fn member_types(&self, kind: &str, name: &str) -> Vec<&str> {
+        let object = match self.kind(kind) {
+            Some(Kind::Array { element }) => self.kind(element),
             other => other,
         };
-        let Kind::Object { members, variants } = kind else {
-            return None;
+        let Some(Kind::Object { members, variants }) = object else {
+            return Vec::new();
         };
-        members
+        let in_variants = variants
             .iter()
-            .find(|member| member.name == name)
-            .or_else(|| {
-                variants
-                    .iter()
-                    .find_map(|variant| match self.kind(&variant.kind)? {
-                        Kind::Object { members, .. } => {
-                            members.iter().find(|member| member.name == name)
-                        }
-                        _ => None,
-                    })
-            })
+            .filter_map(|variant| match self.kind(&variant.kind) {
+                Some(Kind::Object { members, .. }) => Some(members),
+                _ => None,
+            });
+        let all = members.iter().chain(in_variants.flatten());
+        all.filter(|member| member.name == name)
+            .map(|member| member.kind.as_str())
+            .collect()
     }
 }

@@ -1,8 +1,7 @@
 //! A QEMU that is none: a monitor whose answers a test writes.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -281,27 +280,41 @@ impl Shared {
         mut answer: impl FnMut(&Request) -> Answer,
     ) {
         self.send(format!("{greeting}\r\n").as_bytes());
-        let (mut splitter, mut files) = (Splitter::default(), VecDeque::new());
+        let (mut splitter, mut files) = (Splitter::default(), Vec::new());
         let mut buffer = vec![0; 64 << 10];
         loop {
             match receive(stream, &mut buffer, &mut files) {
                 Ok(count) if count > 0 => splitter.handle_bytes(&buffer[..count]),
                 _ => return,
             }
+            let mut commands = Vec::new();
             while let Ok(Some(message)) = splitter.poll_message() {
                 let Ok(fields) = serde_json::from_slice::<Fields>(message) else {
                     return;
                 };
-                self.handle_command(fields, &mut files, &mut answer);
+                commands.push(fields);
+            }
+            // The kernel ends a read with the piece that has files: they belong to the command that began last.
+            let owner = if splitter.is_inside() {
+                None
+            } else {
+                commands.len().checked_sub(1)
+            };
+            for (index, fields) in commands.into_iter().enumerate() {
+                let files = if owner == Some(index) {
+                    mem::take(&mut files)
+                } else {
+                    Vec::new()
+                };
+                self.handle_command(fields, files, &mut answer);
             }
         }
     }
 
-    /// Answers one command. Files go to the first command after they came, as in QEMU.
     fn handle_command(
         &self,
         fields: Fields,
-        files: &mut VecDeque<OwnedFd>,
+        files: Vec<OwnedFd>,
         answer: &mut impl FnMut(&Request) -> Answer,
     ) {
         let is_out_of_band = fields.out_of_band.is_some();
@@ -309,7 +322,7 @@ impl Shared {
         if command == "qmp_capabilities" {
             return self.send_answer(&fields.id, Answer::Return(json!({})));
         }
-        let files = Files(Arc::new(files.drain(..).collect()));
+        let files = Files(Arc::new(files));
         let request = Request {
             command,
             arguments: fields.arguments,
@@ -364,7 +377,7 @@ impl Shared {
 fn receive(
     stream: &UnixStream,
     buffer: &mut [u8],
-    files: &mut VecDeque<OwnedFd>,
+    files: &mut Vec<OwnedFd>,
 ) -> rustix::io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
