@@ -1,3 +1,31 @@
-//! The `hotbed` command.
+//! The `hotbed` command: arguments in, exit code out.
+//!
+//! - [`arguments`]: what can be typed.
+//! - [`run`]: a test, from its file to the verdict.
+//! - [`image`]: images, built ahead and listed.
+//! - [`doctor`]: what this host has, and what is missing.
+//! - [`progress`]: what is shown while images are built.
+//! - [`report`]: errors and verdicts, and the exit code that each has.
+//!
+//! Invariant: the process ends in one place for each command, after everything that it started is gone.
 
-fn main() {}
+mod arguments;
+mod doctor;
+mod image;
+mod progress;
+mod report;
+mod run;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+fn main() {
+    let arguments = Arguments::parse();
+    let exit = match arguments.command {
+        Command::Run(options) => run::run(options),
+        Command::Image { command } => image::run(&command),
+        Command::Doctor => doctor::run(),
+    };
+    exit.end_process();
+}

@@ -1,0 +1,136 @@
+//! What can be typed: commands, options, their meaning in a sentence each.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hotbed_driver::log::Level;
+
+/// A warm testbed for virtual machines: boots the machines of a test, joins them, runs the test's script against them.
+#[derive(Debug, Parser)]
+#[command(name = "hotbed", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a test.
+    Run(RunOptions),
+    /// Build or list images.
+    Image {
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
+    /// Say what this host has and what is missing.
+    Doctor,
+}
+
+/// What `hotbed run` can be told.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "hotbed run [OPTIONS] FILE.py [ARGS]...\n       \
+        hotbed run [OPTIONS] --config FILE.json [--test-script FILE.py]",
+    after_help = "Options of Hotbed come before FILE.py; what follows it is the script's sys.argv.\n\n\
+        Exit codes: 0 passed, 1 the test failed, 2 bad usage, head or configuration, 3 Hotbed or the host failed.\n\
+        A script that calls sys.exit(n) ends Hotbed with n; a signal ends Hotbed by that signal."
+)]
+pub(crate) struct RunOptions {
+    /// The test file, then arguments for it (`sys.argv`).
+    #[arg(
+        value_name = "FILE.py",
+        trailing_var_arg = true,
+        required_unless_present = "config",
+        conflicts_with_all = ["config", "test_script"]
+    )]
+    pub(crate) script: Vec<OsString>,
+
+    /// Take the machines from a JSON file of the NixOS test framework.
+    #[arg(short, long, value_name = "FILE.json")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Run this script in place of the one that the JSON file names.
+    #[arg(long, value_name = "FILE.py", requires = "config")]
+    pub(crate) test_script: Option<PathBuf>,
+
+    /// Put console logs, and what the test copies from its machines, into this directory.
+    #[arg(short, long, value_name = "DIR", value_parser = output_directory)]
+    pub(crate) output_directory: Option<PathBuf>,
+
+    /// End the test after so many seconds, whatever it does [default: what the test says, else 3600].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Give a machine so many seconds from power-on to its shell [default: what the test says, else 300].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) boot_timeout: Option<Duration>,
+
+    /// Keep the directory with the machines' sockets and disks.
+    #[arg(short = 'K', long)]
+    pub(crate) keep_machine_state: bool,
+
+    /// Say more or less.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: LogLevel,
+
+    /// Do not show the lines of the machines' consoles; they are kept all the same.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Let the guests log to the emulated serial port: slow, but there from the kernel's first line on.
+    #[arg(long)]
+    pub(crate) serial: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Build an image (`micro`, `debian`), or those that a test file needs.
+    Build {
+        /// `micro`, `debian` or a test file.
+        #[arg(value_name = "NAME|FILE.py")]
+        what: PathBuf,
+    },
+    /// List the images in the cache.
+    List,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogLevel {
+    Debug,
+    Info,
+    Warning,
+    Error,
+}
+
+impl From<LogLevel> for Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Debug => Self::Debug,
+            LogLevel::Info => Self::Info,
+            LogLevel::Warning => Self::Warning,
+            LogLevel::Error => Self::Error,
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("a timeout is a number of seconds above 0".to_owned()),
+    }
+}
+
+fn output_directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if !path.is_dir() {
+        return Err(format!("{text} is not a directory"));
+    }
+    rustix::fs::access(&path, rustix::fs::Access::WRITE_OK)
+        .map_err(|_| format!("{text} is not a writable directory"))?;
+    Ok(path)
+}

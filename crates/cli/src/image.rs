@@ -1,0 +1,111 @@
+//! `hotbed image`, and the images that a test needs before it runs.
+
+use std::path::Path;
+
+use anstream::{eprintln, println};
+use hotbed_driver::config::MachineKind;
+use hotbed_driver::{Call, Error, TestConfig, Testbed};
+use hotbed_image::{Cache, Spec};
+use hotbed_python::{Interpreter, Signals};
+use owo_colors::OwoColorize;
+
+use crate::arguments::ImageCommand;
+use crate::progress;
+use crate::report::{self, Exit};
+
+/// Builds or finds the images of all machines of a test, so that booting does not have to.
+pub(crate) fn prepare(testbed: &Testbed, _interpreter: &Interpreter) -> Result<(), Exit> {
+    let signals = Signals::default();
+    let call = Call {
+        until: None,
+        interrupt: &signals,
+    };
+    let result = progress::show(|progress| testbed.prepare_images(progress, &call));
+    result.map_err(|error| {
+        if let Some(signal) = signals.signal() {
+            eprintln!("{} by {}", "interrupted".yellow().bold(), signal.name());
+            return Exit::Signal(signal);
+        }
+        report::error(&error);
+        exit_of(&error)
+    })
+}
+
+fn exit_of(error: &Error) -> Exit {
+    match error {
+        Error::Image {
+            source: hotbed_image::Error::InvalidSpec(_),
+            ..
+        } => Exit::Usage,
+        _ => Exit::HostFailed,
+    }
+}
+
+/// Runs `hotbed image …`.
+pub(crate) fn run(command: &ImageCommand) -> Exit {
+    match command {
+        ImageCommand::Build { what } => build(what),
+        ImageCommand::List => list(),
+    }
+}
+
+fn build(what: &Path) -> Exit {
+    let specs = match what.to_str() {
+        Some("micro") => vec![Spec::Micro],
+        Some("debian") => vec![Spec::Debian(hotbed_image::DebianSpec::default())],
+        _ => match specs_of_test(what) {
+            Ok(specs) => specs,
+            Err(exit) => return exit,
+        },
+    };
+    let result = Cache::open().and_then(|cache| {
+        specs
+            .iter()
+            .map(|spec| progress::show(|progress| hotbed_image::build(&cache, spec, progress)))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    match result {
+        Ok(images) => {
+            for image in images {
+                println!("{}", image.digest);
+            }
+            Exit::Success
+        }
+        Err(error) => {
+            report::error(&error);
+            match error {
+                hotbed_image::Error::InvalidSpec(_) => Exit::Usage,
+                _ => Exit::HostFailed,
+            }
+        }
+    }
+}
+
+/// The images that the machines of a test file need, each once.
+fn specs_of_test(path: &Path) -> Result<Vec<Spec>, Exit> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        report::problem(format_args!(
+            "{}: neither an image (micro, debian) nor a test file that can be read: {error}",
+            path.display()
+        ));
+        Exit::Usage
+    })?;
+    let config = TestConfig::from_python_file(path, &text).map_err(|error| {
+        report::error(&error);
+        Exit::Usage
+    })?;
+    let mut specs = Vec::new();
+    for machine in &config.machines {
+        if let MachineKind::Image(image) = &machine.kind {
+            let spec = image.spec();
+            if !specs.contains(&spec) {
+                specs.push(spec);
+            }
+        }
+    }
+    Ok(specs)
+}
+
+fn list() -> Exit {
+    Exit::Success
+}

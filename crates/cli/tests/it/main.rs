@@ -1,0 +1,16 @@
+//! The binary from outside: what it says, how it ends, what it leaves.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests start processes and read clocks"
+)]
+
+mod guests;
+mod interpreter;
+mod signals;
+mod support;
+mod symbols;
+mod timeout;
+mod usage;
+mod verdict;

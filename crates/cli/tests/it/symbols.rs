@@ -1,0 +1,89 @@
+//! The names that a script finds defined are those of the stub, and methods take what their signatures say.
+
+use crate::support::{Place, repository};
+
+#[test]
+fn a_script_has_the_names_of_the_stub_and_its_machines() {
+    let place = Place::new();
+    let stub = repository("crates/python/stubs/test_driver/script.pyi");
+    let ended = place.run_script(&format!(
+        "before = {{n for n in globals() if not n.startswith('_')}}\n\
+         import ast\n\
+         stub = set()\n\
+         for node in ast.parse(open({stub:?}).read()).body:\n    \
+             if isinstance(node, ast.FunctionDef): stub.add(node.name)\n    \
+             if isinstance(node, ast.AnnAssign): stub.add(node.target.id)\n    \
+             if isinstance(node, ast.ImportFrom): stub |= {{a.asname for a in node.names if a.asname}}\n    \
+             if isinstance(node, ast.Import): stub |= {{a.asname for a in node.names if a.asname}}\n\
+         stub = {{n for n in stub if not n.startswith('_')}}\n\
+         t.assertEqual(before - stub, {{'alice', 'machine', 'vlan1'}})\n\
+         t.assertEqual(stub - before, set())\n\
+         assert machine is alice and machines == [alice] and driver.machines is machines\n\
+         assert vlans == [vlan1] and vlan1.nr == 1 and repr(vlan1) == '<Vlan Nr. 1>'\n\
+         assert repr(alice) == \"<QemuMachine 'alice'>\"\n\
+         assert t.failureException.__name__ == 'RequestedAssertionFailed'\n\
+         assert not alice.is_up() and not alice.booted and not alice.connected and alice.pid is None\n\
+         assert alice.state_dir.name == 'vm-state-alice' and alice.state_dir.parent == alice.tmp_dir\n\
+         assert alice.shared_dir.name == 'shared-xchg' and driver.out_dir.samefile('.')\n"
+    ));
+    ended.expect(0, &["passed in"]);
+}
+
+#[test]
+fn two_machines_have_no_alias() {
+    let place = Place::new();
+    place.write(
+        "test.py",
+        "# /// hotbed\n# [machines.web-1]\n# [machines.b]\n# vlans = [3]\n# ///\n\
+         assert 'machine' not in globals()\n\
+         assert [m.name for m in machines] == ['b', 'web-1'] and machines[1] is web_1\n\
+         assert [v.nr for v in vlans] == [1, 3] and vlan3.socket_dir.is_dir()\n\
+         assert os.environ['QEMU_VDE_SOCKET_3'] == str(vlan3.socket_dir)\n",
+    );
+    place.run(&["run", "test.py"]).expect(0, &["passed in"]);
+}
+
+#[test]
+fn every_method_takes_the_keywords_of_its_signature() {
+    // Each argument has a wrong type, so nothing happens; the error must be about the type, not about the keyword.
+    let place = Place::new();
+    let ended = place.run_script(
+        "import inspect\nwrong = object()\nchecked = 0\n\
+         for owner in [alice, alice.qmp_client, driver, log]:\n    \
+             for name in dir(owner):\n        \
+                 if name.startswith('_'): continue\n        \
+                 method = getattr(owner, name)\n        \
+                 if not callable(method): continue\n        \
+                 parameters = inspect.signature(method).parameters.values()\n        \
+                 keywords = {p.name: wrong for p in parameters if p.kind is not p.VAR_POSITIONAL}\n        \
+                 several = [wrong for p in parameters if p.kind is p.VAR_POSITIONAL]\n        \
+                 if not keywords or name in ('wait_for_qmp_event',): continue\n        \
+                 try:\n            \
+                     method(*several, **keywords)\n        \
+                 except TypeError as error:\n            \
+                     t.assertNotIn('unexpected keyword', str(error), name)\n            \
+                     t.assertNotIn('missing', str(error), name)\n            \
+                     checked += 1\n        \
+                 else:\n            \
+                     raise AssertionError(name)\n\
+         print(checked)\n",
+    );
+    ended.expect(0, &["passed in"]);
+    let checked: usize = ended.stdout.trim().parse().expect("a number");
+    assert!(checked >= 35, "{ended}");
+}
+
+#[test]
+fn durations_of_the_wrong_type_are_refused_before_anything_boots() {
+    let place = Place::new();
+    let ended = place.run_script(
+        "for wrong in [True, 'x', [1]]:\n    \
+             with t.assertRaises(TypeError): alice.succeed('true', timeout=wrong)\n    \
+             with t.assertRaises(TypeError): alice.sleep(wrong)\n\
+         with t.assertRaises(TypeError): alice.sleep()\n\
+         with t.assertRaises(TypeError): alice.sleep(1, duration=2)\n\
+         with t.assertRaises(OverflowError): alice.wait_for_open_port(65536)\n\
+         assert not alice.booted\n",
+    );
+    ended.expect(0, &["passed in"]);
+}

@@ -1,0 +1,158 @@
+//! The log as scripts see it: `log`, and the blocks of `nested` and `subtest`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hotbed_driver::Log;
+use hotbed_driver::log::Level;
+use pyo3::exceptions::{PySystemExit, PyValueError};
+use pyo3::prelude::*;
+
+/// The log of the test.
+#[pyclass(frozen, module = "test_driver.logger", name = "CompositeLogger")]
+pub(crate) struct Logger {
+    pub(crate) log: Arc<Log>,
+}
+
+#[pymethods]
+impl Logger {
+    /// Logs a message.
+    #[pyo3(signature = (msg, attrs=None))]
+    fn log(&self, py: Python<'_>, msg: &str, attrs: Option<Bound<'_, PyAny>>) {
+        let _ = attrs; // For reports; the terminal does not show them.
+        py.detach(|| self.log.log(None, msg));
+    }
+
+    /// Logs a block around the body of a `with` statement.
+    #[pyo3(signature = (msg, attrs=None))]
+    fn nested(&self, msg: String, attrs: Option<Bound<'_, PyAny>>) -> Block {
+        let _ = attrs;
+        Block::new(&self.log, None, msg)
+    }
+
+    /// Logs a named part of the test around the body of a `with` statement.
+    #[pyo3(signature = (name, attrs=None))]
+    fn subtest(&self, name: String, attrs: Option<Bound<'_, PyAny>>) -> Block {
+        let _ = attrs;
+        Block::subtest(&self.log, name)
+    }
+
+    /// Logs when everything is to be said.
+    fn debug(&self, py: Python<'_>, msg: &str) {
+        py.detach(|| self.log.debug(msg));
+    }
+
+    /// Logs what is good to know.
+    fn info(&self, py: Python<'_>, msg: &str) {
+        py.detach(|| self.log.info(msg));
+    }
+
+    /// Logs what may be wrong.
+    fn warning(&self, py: Python<'_>, msg: &str) {
+        py.detach(|| self.log.warning(msg));
+    }
+
+    /// Logs an error and ends the test.
+    fn error(&self, py: Python<'_>, msg: &str) -> PyResult<()> {
+        py.detach(|| self.log.error(msg));
+        Err(PySystemExit::new_err(1))
+    }
+
+    /// Logs a line of why the test failed.
+    fn log_test_error(&self, py: Python<'_>, msg: &str) {
+        py.detach(|| self.log.log_test_error(msg));
+    }
+
+    /// Logs a line of a machine's console.
+    fn log_serial(&self, py: Python<'_>, msg: &str, machine: &str) {
+        py.detach(|| self.log.log_serial(msg, machine));
+    }
+
+    /// Shows or hides the lines of the machines' consoles.
+    fn print_serial_logs(&self, enable: bool) {
+        self.log.print_serial_logs(enable);
+    }
+
+    /// Sets how much is said: `debug`, `info`, `warning` or `error`.
+    fn set_log_level(&self, level: &str) -> PyResult<()> {
+        let level = match level.to_ascii_lowercase().as_str() {
+            "debug" => Level::Debug,
+            "info" => Level::Info,
+            "warning" => Level::Warning,
+            "error" => Level::Error,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "the log has no level {other:?}; it has debug, info, warning and error"
+                )));
+            }
+        };
+        self.log.set_level(level);
+        Ok(())
+    }
+}
+
+/// What `nested` and `subtest` give: logs its start on entry and its end when the body did not raise.
+#[pyclass(frozen, module = "test_driver.logger", name = "Block")]
+pub(crate) struct Block {
+    log: Arc<Log>,
+    machine: Option<String>,
+    message: String,
+    /// The name, when this is a subtest.
+    subtest: Option<String>,
+    start: Mutex<Option<Instant>>,
+}
+
+impl Block {
+    pub(crate) fn new(log: &Arc<Log>, machine: Option<String>, message: String) -> Self {
+        Self {
+            log: Arc::clone(log),
+            machine,
+            message,
+            subtest: None,
+            start: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn subtest(log: &Arc<Log>, name: String) -> Self {
+        Self {
+            message: format!("subtest: {name}"),
+            subtest: Some(name),
+            ..Self::new(log, None, String::new())
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        let start = *self.start.lock().unwrap_or_else(PoisonError::into_inner);
+        start.map_or(Duration::ZERO, |start| start.elapsed())
+    }
+}
+
+#[pymethods]
+impl Block {
+    fn __enter__(&self, py: Python<'_>) {
+        let now = crate::clock::now();
+        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        let machine = self.machine.as_deref();
+        py.detach(|| drop(self.log.begin(machine, &self.message)));
+    }
+
+    #[pyo3(signature = (kind, error, traceback))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: &Bound<'_, PyAny>,
+        error: &Bound<'_, PyAny>,
+        traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let _ = traceback;
+        if kind.is_none() {
+            let elapsed = self.elapsed();
+            let machine = self.machine.as_deref();
+            py.detach(|| self.log.finished(machine, &self.message, elapsed));
+        } else if let Some(name) = &self.subtest {
+            let line = format!("Test \"{name}\" failed with error: \"{}\"", error.str()?);
+            py.detach(|| self.log.log_test_error(&line));
+        }
+        Ok(false)
+    }
+}

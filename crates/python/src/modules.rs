@@ -1,0 +1,73 @@
+//! The package `test_driver`, which scripts import for classes and exceptions.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::driver::Driver;
+use crate::exceptions::{MachineError, RequestedAssertionFailed};
+use crate::log::{Block, Logger};
+use crate::machine::{BaseMachine, QemuMachine};
+use crate::qmp::{Events, QmpApiError, QmpSession};
+use crate::retry;
+use crate::vlan::Vlan;
+
+/// Puts the package and its modules where `import` finds them.
+pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
+    let package = module(py, "test_driver", true)?;
+    let errors = module(py, "test_driver.errors", false)?;
+    errors.add("MachineError", py.get_type::<MachineError>())?;
+    errors.add(
+        "RequestedAssertionFailed",
+        py.get_type::<RequestedAssertionFailed>(),
+    )?;
+    let machine = module(py, "test_driver.machine", true)?;
+    machine.add_class::<BaseMachine>()?;
+    machine.add_class::<QemuMachine>()?;
+    machine.add("Machine", py.get_type::<QemuMachine>())?;
+    machine.add_function(wrap_pyfunction!(retry::retry, &machine)?)?;
+    let qmp = module(py, "test_driver.machine.qmp", false)?;
+    qmp.add_class::<QmpSession>()?;
+    qmp.add_class::<Events>()?;
+    qmp.add_class::<QmpApiError>()?;
+    machine.add("qmp", &qmp)?;
+    let driver = module(py, "test_driver.driver", false)?;
+    driver.add_class::<Driver>()?;
+    let vlan = module(py, "test_driver.vlan", false)?;
+    vlan.add_class::<Vlan>()?;
+    let logger = module(py, "test_driver.logger", false)?;
+    logger.add_class::<Logger>()?;
+    logger.add_class::<Block>()?;
+    for (name, child) in [
+        ("errors", errors),
+        ("machine", machine),
+        ("driver", driver),
+        ("vlan", vlan),
+        ("logger", logger),
+    ] {
+        package.add(name, child)?;
+    }
+    Ok(())
+}
+
+/// Makes an empty module that the import system knows.
+pub(crate) fn module<'py>(
+    py: Python<'py>,
+    name: &str,
+    is_package: bool,
+) -> PyResult<Bound<'py, PyModule>> {
+    let module = PyModule::new(py, name)?;
+    let options = PyDict::new(py);
+    options.set_item("is_package", is_package)?;
+    let spec = py
+        .import("importlib.machinery")?
+        .getattr("ModuleSpec")?
+        .call((name, py.None()), Some(&options))?;
+    module.setattr("__spec__", spec)?;
+    if is_package {
+        module.setattr("__path__", PyList::empty(py))?;
+    }
+    py.import("sys")?
+        .getattr("modules")?
+        .set_item(name, &module)?;
+    Ok(module)
+}

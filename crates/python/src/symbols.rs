@@ -1,0 +1,93 @@
+//! The names that a script finds defined.
+
+use std::sync::Arc;
+
+use hotbed_driver::Testbed;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::driver::Driver;
+use crate::exceptions::RequestedAssertionFailed;
+use crate::machine::{BaseMachine, QemuMachine};
+use crate::vlan::Vlan;
+use crate::{modules, retry};
+
+/// Methods of `driver` that scripts call by their bare names.
+const DRIVER_METHODS: [&str; 5] = [
+    "start_all",
+    "join_all",
+    "subtest",
+    "serial_stdout_on",
+    "serial_stdout_off",
+];
+
+/// Builds the symbols for a script whose text is `text`.
+///
+/// A machine whose name is that of another symbol goes before it.
+pub(crate) fn build<'py>(
+    py: Python<'py>,
+    testbed: &Arc<Testbed>,
+    text: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let machines = PyList::empty(py);
+    for machine in testbed.machines() {
+        machines.append(QemuMachine::new(py, testbed, machine)?)?;
+    }
+    let vlans = PyList::empty(py);
+    for vlan in testbed.vlans() {
+        let vlan = Arc::clone(vlan);
+        vlans.append(Bound::new(py, Vlan { vlan })?)?;
+    }
+    let driver = Bound::new(
+        py,
+        Driver {
+            testbed: Arc::clone(testbed),
+            machines: machines.clone().unbind(),
+            vlans: vlans.clone().unbind(),
+            tests: text.to_owned(),
+        },
+    )?;
+    let symbols = PyDict::new(py);
+    for name in DRIVER_METHODS {
+        symbols.set_item(name, driver.getattr(name)?)?;
+    }
+    symbols.set_item("machines", &machines)?;
+    symbols.set_item("machines_qemu", &machines)?;
+    symbols.set_item("vlans", &vlans)?;
+    symbols.set_item("log", driver.getattr("logger")?)?;
+    symbols.set_item("driver", driver)?;
+    symbols.set_item("os", py.import("os")?)?;
+    symbols.set_item("retry", wrap_pyfunction!(retry::retry, py)?)?;
+    symbols.set_item("t", test_case(py)?)?;
+    symbols.set_item("BaseMachine", py.get_type::<BaseMachine>())?;
+    symbols.set_item("QemuMachine", py.get_type::<QemuMachine>())?;
+    symbols.set_item("Machine", py.get_type::<QemuMachine>())?;
+    for vlan in vlans.iter() {
+        let number: u8 = vlan.getattr("nr")?.extract()?;
+        symbols.set_item(format!("vlan{number}"), vlan)?;
+    }
+    for (object, config) in machines.iter().zip(&testbed.config().machines) {
+        if testbed.machines().len() == 1 {
+            symbols.set_item("machine", &object)?;
+        }
+        symbols.set_item(config.identifier(), object)?;
+    }
+    // For modules that the script imports, and for type checkers.
+    let module = modules::module(py, "test_driver.script", false)?;
+    module.dict().update(symbols.as_mapping())?;
+    py.import("test_driver")?.add("script", module)?;
+    Ok(symbols)
+}
+
+/// `t`: the assertions of `unittest`, which fail as the test's own demands do.
+fn test_case(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let base = py.import("unittest")?.getattr("TestCase")?;
+    let members = PyDict::new(py);
+    members.set_item(
+        "failureException",
+        py.get_type::<RequestedAssertionFailed>(),
+    )?;
+    members.set_item("__module__", "test_driver.driver")?;
+    let kind = py.import("builtins")?.getattr("type")?;
+    kind.call1(("Tester", (base,), members))?.call0()
+}

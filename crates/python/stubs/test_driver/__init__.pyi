@@ -1,0 +1,1 @@
+"""What a test script can import of the test driver."""

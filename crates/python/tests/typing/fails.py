@@ -1,0 +1,14 @@
+# A script with mistakes. Each comment names the report that mypy must make of its line; with --strict mypy also reports a
+# comment without its mistake. The script is never run.
+from test_driver.script import *
+
+server: QemuMachine
+
+server.wait_for_port(80)  # type: ignore[attr-defined]
+server.wait_for_open_port("80")  # type: ignore[arg-type]
+server.succeed("true", time_out=3)  # type: ignore[call-arg]
+server.sleep("3")  # type: ignore[arg-type]
+number: int = server.succeed("true")  # type: ignore[assignment]
+server.name = "other"  # type: ignore[misc]
+retry(lambda: True)  # type: ignore[misc, arg-type]
+log.set_log_level("loud")  # type: ignore[arg-type]

@@ -1,0 +1,50 @@
+# A script that uses what scripts use: it must type-check. It is never run.
+from datetime import timedelta
+
+from test_driver.errors import MachineError, RequestedAssertionFailed
+from test_driver.machine.qmp import QMPAPIError
+from test_driver.script import *
+from test_driver.script import vlan1
+
+server: QemuMachine
+client: QemuMachine
+
+
+def ready(last_try: bool) -> bool:
+    return not last_try
+
+
+def two_machines(a: Machine, b: BaseMachine) -> str:
+    return a.name + b.name
+
+
+start_all()
+server.wait_for_unit("nginx.service", timeout=timedelta(minutes=1))
+server.wait_for_open_port(80, addr="localhost", timeout=5)
+server.wait_for_open_unix_socket("/run/x", is_datagram=True)
+server.wait_for_console_text("login:", timeout=2.5)
+
+status, output = client.execute("true", check_return=True, timeout=None)
+t.assertEqual(status + 1, 1)
+page: str = client.succeed("curl http://server/", "true", timeout=10)
+state: str = server.get_unit_info("nginx.service")["ActiveState"]
+client.copy_from_host(server.shared_dir / "x", "/root/x")
+client.copy_from_machine("/root/x", target_dir="results")
+
+with subtest("blocked"), server.nested("cable", {"a": "b"}):
+    server.block()
+
+retry(ready, timeout=timedelta(seconds=3))
+retry(ready, timeout_seconds=3)
+log.info(f"{two_machines(server, client)} {driver.out_dir / 'x'} {vlan1.nr + 1} {os.getcwd()}")
+for machine in machines:
+    machine.qmp_client.send("query-status")["return"]
+    machine.wait_for_qmp_event(lambda event: event["event"] == "STOP", timeout=3)
+
+try:
+    server.shutdown()
+except (MachineError, RequestedAssertionFailed) as error:
+    log.warning(str(error))
+except QMPAPIError as error:
+    log.warning(error.class_name)
+join_all()
