@@ -162,14 +162,6 @@ impl Machine {
         }
     }
 
-    fn set_start_command(&self, command: &std::process::Command) {
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
-        let quoted: Vec<_> = words
-            .map(|word| quoting::quote(&word.to_string_lossy()))
-            .collect();
-        *lock(&self.start_command) = quoted.join(" ");
-    }
-
     /// Its directory.
     #[must_use]
     pub fn state_dir(&self) -> &Path {

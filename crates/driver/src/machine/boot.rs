@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use hotbed_image::{Identity, Interface};
 
-use super::Machine;
 use super::command_line::{self, Sockets};
-use super::quoting::python_bytes;
+use super::quoting::{python_bytes, quote};
 use super::run::{Run, Start, quoted_lines};
+use super::{Machine, lock};
 use crate::call::now;
 use crate::config::{ImageMachine, MachineKind, names, network};
 use crate::{Call, Error};
@@ -43,7 +43,7 @@ impl Machine {
             MachineKind::Image(image) => self.image_command(image, &sockets, allow_reboot, call)?,
             MachineKind::StartScript(script) => self.script_command(script, &sockets, allow_reboot),
         };
-        self.set_start_command(&command);
+        *lock(&self.start_command) = shell_words(&command);
         let start = Start {
             machine: self.name(),
             site: &self.site,
@@ -239,6 +239,13 @@ impl Machine {
         }
         self.running()
     }
+}
+
+/// The command as one would type it.
+fn shell_words(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let quoted: Vec<_> = words.map(|word| quote(&word.to_string_lossy())).collect();
+    quoted.join(" ")
 }
 
 fn check_file(what: &str, path: &Path) -> Result<(), Error> {

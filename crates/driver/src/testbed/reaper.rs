@@ -19,8 +19,8 @@ use crate::process::{Process, spawn_survivor};
 /// The variable that marks all that a testbed starts; its value is the testbed's directory.
 pub(crate) const MARK: &str = "HOTBED_TESTBED";
 
-/// How long the reaper may take to end when there is nothing left to do.
-const END_GRACE: Duration = Duration::from_secs(1);
+/// How long the reaper may take to end: it may have many files to remove.
+const END_GRACE: Duration = Duration::from_secs(5);
 
 /// Reads `group N`, `forget N`, `dir PATH`, `keep` (no directory is removed); acts at the end of its input. `$1` is the mark.
 const SCRIPT: &str = r#"
@@ -35,10 +35,10 @@ while IFS= read -r line; do
     keep) set -- ;;
   esac
 done
-for group in $groups; do kill -KILL -- "-$group"; done
+for group in $groups; do kill -s KILL -- "-$group"; done
 for environment in $(grep -alsF "$mark" /proc/[0-9]*/environ); do
   pid=${environment#/proc/}; pid=${pid%/environ}
-  [ "$pid" = "$$" ] || kill -KILL "$pid"
+  [ "$pid" = "$$" ] || kill -s KILL "$pid"
 done
 [ $# = 0 ] || rm -rf -- "$@"
 "#;
@@ -117,5 +117,11 @@ impl Reaper {
             Some(pipe) => pipe.write_all(&line),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         }
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
