@@ -89,7 +89,6 @@ impl Archive {
     }
 
     /// The archive that `debian` images are made from: the host's, or Debian's own on an Ubuntu host.
-    #[expect(dead_code, reason = "debian images need it")]
     pub(crate) fn for_debian() -> Result<Self, Error> {
         let (distribution, codename) = host_release()?;
         match distribution {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::Error;
 use crate::initramfs::Initramfs;
+use crate::key::KeyBuilder;
 
 /// The name, the interfaces and the neighbours of one machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,6 +90,7 @@ impl Identity {
                 format!("{}\n", self.hostname).as_bytes(),
             )?;
             archive.file("etc/hosts", 0o644, self.hosts_file().as_bytes())?;
+            archive.file("etc/machine-id", 0o444, self.machine_id().as_bytes())?;
             archive.file(
                 "etc/hotbed/interfaces",
                 0o644,
@@ -99,6 +101,17 @@ impl Identity {
         archive
             .finish()
             .map_err(|error| Error::InvalidIdentity(error.to_string()))
+    }
+
+    /// The same machine of the same test has the same `/etc/machine-id` in every run.
+    fn machine_id(&self) -> String {
+        let macs = self.interfaces.iter().map(|interface| interface.mac);
+        let key = KeyBuilder::new("machine-id")
+            .input("hostname", &self.hostname)
+            .inputs("mac", macs)
+            .finish();
+        // The form of a random UUID (version 4), as machine-id(5) asks for.
+        format!("{}4{}8{}\n", &key[..12], &key[13..16], &key[17..32])
     }
 
     fn hosts_file(&self) -> String {

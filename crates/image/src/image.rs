@@ -74,7 +74,7 @@ impl Image {
             LogConsole::Virtio => "hvc1",
             LogConsole::Uart => "ttyS0,115200n8",
         };
-        format!("console={console} panic=1 cryptomgr.notests")
+        format!("console={console} panic=1 cryptomgr.notests tsc=reliable no_timer_check")
     }
 
     /// Writes the initramfs of one machine: the base and, appended, a small archive with its identity.

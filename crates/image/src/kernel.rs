@@ -68,7 +68,6 @@ impl Kernel {
     }
 
     /// Unpacks the packages, with all modules, into a folder.
-    #[expect(dead_code, reason = "debian images need it")]
     pub(crate) fn unpack(&self, into: &Path, progress: &dyn Progress) -> Result<(), Error> {
         for name in self.entry.note("packages")?.lines() {
             unpack_package(&self.entry.path(name), into, progress)?;

@@ -11,6 +11,7 @@
 
 mod archive;
 pub mod cache;
+mod debian;
 mod error;
 mod files;
 pub mod identity;
@@ -42,8 +43,6 @@ pub use spec::{DebianSpec, FileSpec, Spec};
 pub fn build(cache: &Cache, spec: &Spec, progress: &dyn Progress) -> Result<Image, Error> {
     match spec {
         Spec::Micro => micro::build(cache, progress),
-        Spec::Debian(_) => Err(Error::InvalidSpec(
-            "debian images are not built yet".to_owned(),
-        )),
+        Spec::Debian(spec) => debian::build(cache, spec, progress),
     }
 }

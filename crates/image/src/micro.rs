@@ -39,7 +39,7 @@ pub(crate) fn build(cache: &Cache, progress: &dyn Progress) -> Result<Image, Err
 fn key(kernel: &str, programs: &Programs) -> String {
     let mut key = KeyBuilder::new("micro")
         .input("kernel", kernel)
-        .input("modules", MODULES.join(" "));
+        .inputs("code", CODE.iter());
     key = key.input("stage1", STAGE1).input("init", INIT);
     for (path, _, content) in FILES {
         key = key.input(path, content);
@@ -139,7 +139,7 @@ fn initramfs(
         )?;
         archive.file("bin/bash", 0o755, &programs.bash)?;
         for applet in &applets {
-            if !OURS.contains(&applet.as_str()) {
+            if !OURS.contains(&applet.as_str()) && !STAGE1_APPLETS.contains(&applet.as_str()) {
                 archive.link(&format!("bin/{applet}"), "busybox")?;
             }
         }
@@ -192,14 +192,28 @@ pub(crate) fn stage1(
         present.join(" ")
     );
     archive.file("init", 0o755, script.as_bytes())?;
+    for applet in STAGE1_APPLETS {
+        archive.link(&format!("bin/{applet}"), "busybox")?;
+    }
     for folder in ["dev", "proc", "sys"] {
         archive.folder(folder, 0o755)?;
     }
     Ok(())
 }
 
+/// Whatever this code does to an image is part of the image's key.
+const CODE: [&str; 3] = [
+    include_str!("micro.rs"),
+    include_str!("modules.rs"),
+    include_str!("initramfs.rs"),
+];
+
 /// Common to all images.
 pub(crate) const STAGE1: &str = include_str!("guest/stage1.sh");
+/// What it calls that is no builtin.
+const STAGE1_APPLETS: [&str; 8] = [
+    "cp", "dmesg", "ifconfig", "mkdir", "modprobe", "mount", "nameif", "sh",
+];
 const INIT: &str = include_str!("guest/micro.sh");
 const MODULES: [&str; 4] = ["virtio_pci", "virtio_console", "virtio_net", "virtio_rng"];
 

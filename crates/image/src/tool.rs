@@ -212,12 +212,25 @@ fn forward(source: impl Read + Send + 'static, lines: SyncSender<Line>, wrap: fn
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
-            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            if lines.send(wrap(text)).is_err() {
+            if lines.send(wrap(plain(&line))).is_err() {
                 return;
             }
         }
     });
+}
+
+/// What a terminal would show of a line in the end: tools overwrite their own progress.
+fn plain(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let text = text
+        .trim_end()
+        .rsplit(['\r', '\u{1b}'])
+        .next()
+        .unwrap_or_default();
+    let text = text.strip_prefix("[K").unwrap_or(text);
+    text.chars()
+        .filter(|character| !character.is_control() || *character == '\t')
+        .collect()
 }
 
 #[derive(Default)]

@@ -8,7 +8,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 fail() {
     echo "<0>hotbed: $1" >/dev/kmsg
-    exec poweroff -f
+    exec /bin/busybox poweroff -f
 }
 
 mount -t devtmpfs -o mode=0755 devtmpfs /dev

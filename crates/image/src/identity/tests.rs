@@ -102,3 +102,24 @@ fn hostile_hosts_are_refused() {
     }
     assert!(refusal(|identity| identity.hosts[0].1.clear()).contains("/etc/hosts"));
 }
+
+#[test]
+fn the_machine_id_is_that_of_the_machine_and_well_formed() {
+    let id = client().machine_id();
+    assert_eq!(id.len(), 33);
+    assert!(
+        id.trim_end()
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase()),
+        "{id}"
+    );
+    assert_eq!(id, client().machine_id());
+    assert_ne!(
+        id,
+        Identity {
+            hostname: "other".to_owned(),
+            ..client()
+        }
+        .machine_id()
+    );
+}

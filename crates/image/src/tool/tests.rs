@@ -25,6 +25,15 @@ fn output_comes_back_in_lines() {
 }
 
 #[test]
+fn of_a_progress_line_the_end_is_kept() {
+    let script = r"printf '10%%\r50%%\r100%%\n\033[KProcessing a\033[Kdone\n\033[31mred\n'";
+    assert_eq!(
+        shell(script).run(&Silent).unwrap(),
+        ["100%", "done", "[31mred"]
+    );
+}
+
+#[test]
 fn a_failure_tells_the_last_words_and_what_they_mean() {
     let error = shell("echo 'x: No space left on device' >&2; exit 3")
         .run(&Silent)

@@ -1,0 +1,24 @@
+
+root=
+for path in /sys/block/vd*; do
+    serial=
+    read -r serial <"$path/serial" # There is no newline at its end, and so no success.
+    [ "$serial" = root ] && root="/dev/${path##*/}"
+done
+[ -n "$root" ] || fail "there is no disk with the serial root"
+mkdir /lower /upper /merged
+mount -t erofs -o ro "$root" /lower || fail "the root does not mount"
+mount -t tmpfs -o mode=0755,size=80% tmpfs /upper
+mkdir /upper/data /upper/work
+mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /merged || fail "no overlay"
+cp /etc/hostname /etc/hosts /etc/machine-id /merged/etc/
+mount -o move /dev /merged/dev
+mount -o move /proc /merged/proc
+mount -o move /sys /merged/sys
+
+# systemd has units for these, each of which would start a program.
+mkdir /merged/dev/mqueue /merged/dev/hugepages
+mount -t mqueue -o nosuid,nodev,noexec mqueue /merged/dev/mqueue
+mount -t hugetlbfs hugetlbfs /merged/dev/hugepages
+mount -t debugfs -o nosuid,nodev,noexec debugfs /merged/sys/kernel/debug
+exec /bin/busybox switch_root /merged /sbin/init
