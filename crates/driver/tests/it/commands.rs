@@ -1,0 +1,594 @@
+//! What a test asks of a guest: commands, waits, its console, files, power.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::time::Duration;
+
+use hotbed_driver::machine::Execute;
+use hotbed_driver::{Error, Machine};
+
+use crate::support::{Bed, call, eventually, fake_config, run, timed};
+
+const SOON: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(600);
+
+fn test_failure<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::TestFailed(message)) => message,
+        other => panic!("not a failure of the test: {other:?}"),
+    }
+}
+
+#[test]
+fn commands_have_the_words_and_results_of_the_nixos_driver() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    assert_eq!(
+        m.succeed(&["echo a", "echo b"], None, &call()).unwrap(),
+        "a\nb\n"
+    );
+    assert_eq!(m.fail(&["echo no; false"], None, &call()).unwrap(), "no\n");
+    assert_eq!(
+        test_failure(m.succeed(&["echo why; exit 7"], None, &call())),
+        "command `echo why; exit 7` failed (exit code 7)"
+    );
+    assert_eq!(
+        test_failure(m.fail(&["true"], None, &call())),
+        "command `true` unexpectedly succeeded"
+    );
+    let log = bed.log();
+    for line in [
+        "m: must succeed: echo a\n",
+        "m: (finished: must succeed: echo b, in 0.",
+        "m: must fail: true\n",
+        "m: output: why\n",
+    ] {
+        assert!(log.contains(line), "{line} is not in:\n{log}");
+    }
+    assert!(!log.contains("(finished: must fail: true"));
+}
+
+#[test]
+fn commands_run_under_set_euo_pipefail_with_an_empty_stdin() {
+    let bed = Bed::fake("guest");
+    assert_ne!(run(bed.m(), "false | true").0, 0);
+    assert_ne!(run(bed.m(), "echo $no_such_variable").0, 0);
+    assert_eq!(run(bed.m(), "cat; echo end"), (0, "end\n".to_owned()));
+}
+
+#[test]
+fn results_that_are_not_wanted_are_not_waited_for() {
+    let bed = Bed::fake("guest");
+    let execute = |command: &str, options| bed.m().execute(command, &options, &call()).unwrap();
+    let no_return = execute(
+        "echo out; false",
+        Execute {
+            check_return: false,
+            ..Execute::default()
+        },
+    );
+    assert_eq!(
+        (no_return.status, no_return.stdout.as_slice()),
+        (-1, &b"out\n"[..])
+    );
+    let (no_output, time) = timed(|| {
+        execute(
+            "sleep 0.5",
+            Execute {
+                check_output: false,
+                ..Execute::default()
+            },
+        )
+    });
+    assert_eq!((no_output.status, no_output.stdout.len()), (-2, 0));
+    assert!(time < Duration::from_millis(300), "{time:?}");
+    assert_eq!(run(bed.m(), "echo in step"), (0, "in step\n".to_owned()));
+}
+
+#[test]
+fn timeout_of_a_command_is_kept_by_the_guest() {
+    let bed = Bed::fake("guest");
+    bed.m().connect(&call()).unwrap();
+    let options = Execute {
+        timeout: Some(Duration::from_millis(300)),
+        ..Execute::default()
+    };
+    let (output, time) = timed(|| {
+        bed.m()
+            .execute("echo a; sleep 100", &options, &call())
+            .unwrap()
+    });
+    assert_eq!(output.status, 124);
+    assert!(time < Duration::from_secs(1), "{time:?}");
+}
+
+#[test]
+fn waits_for_commands_repeat_until_the_result_is_there() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    let file = bed.directory.path().join("there");
+    let look = format!("test -e {} && echo found", file.display());
+    m.connect(&call()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            std::fs::write(&file, "").unwrap();
+        });
+        let (text, time) = timed(|| m.wait_until_succeeds(&look, SOON, &call()).unwrap());
+        assert_eq!(text, "found\n");
+        assert!(
+            time > Duration::from_millis(250) && time < Duration::from_millis(700),
+            "{time:?}"
+        );
+    });
+    m.wait_for_file(&file.display().to_string(), SOON, &call())
+        .unwrap();
+    std::fs::remove_file(&file).unwrap();
+    m.wait_until_fails(&look, SOON, &call()).unwrap();
+    let (message, time) = timed(|| test_failure(m.wait_until_succeeds(&look, SHORT, &call())));
+    assert!(
+        message.starts_with("action timed out after ")
+            && message.ends_with(" seconds (timeout=0.6)"),
+        "{message}"
+    );
+    assert!(time < Duration::from_secs(2), "{time:?}");
+    let (message, time) =
+        timed(|| test_failure(m.wait_until_succeeds("sleep 100", SHORT, &call())));
+    assert!(message.starts_with("action timed out after "), "{message}");
+    assert!(
+        time < Duration::from_millis(2500),
+        "a probe that hangs: {time:?}"
+    );
+}
+
+/// Opens something 0.3 s from now, and gives how long `wait` took to notice.
+fn notices<T: Send>(open: impl FnOnce() -> T + Send, wait: impl FnOnce()) -> Duration {
+    std::thread::scope(|scope| {
+        let opened = scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            open()
+        });
+        let ((), time) = timed(wait);
+        drop(opened.join().unwrap());
+        time
+    })
+}
+
+fn wait_for_port(m: &Machine, port: u16, address: &str) {
+    m.wait_for_open_port(port, address, SOON, &call()).unwrap();
+}
+
+#[test]
+fn open_port_is_noticed_within_100_ms() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    m.connect(&call()).unwrap();
+    for (bind, address) in [
+        ("127.0.0.1", "localhost"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+    ] {
+        let port = TcpListener::bind((bind, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let time = notices(
+            || TcpListener::bind((bind, port)).unwrap(),
+            || wait_for_port(m, port, address),
+        );
+        assert!(
+            time > Duration::from_millis(280) && time < Duration::from_millis(400),
+            "{address}: {time:?}"
+        );
+    }
+}
+
+#[test]
+fn closed_port_is_noticed_and_one_that_hangs_is_not_open() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    m.connect(&call()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let time = notices(
+        move || drop(listener),
+        || {
+            m.wait_for_closed_port(port, "localhost", SOON, &call())
+                .unwrap()
+        },
+    );
+    assert!(
+        time > Duration::from_millis(280) && time < Duration::from_millis(450),
+        "{time:?}"
+    );
+    let (message, time) =
+        timed(|| test_failure(m.wait_for_open_port(port, "localhost", SHORT, &call())));
+    assert!(message.ends_with("(timeout=0.6)"), "{message}");
+    assert!(time < Duration::from_secs(1), "{time:?}");
+}
+
+#[test]
+fn port_that_answers_nobody_does_not_outlast_the_timeout() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    m.connect(&call()).unwrap();
+    // A full backlog: the kernel drops what comes, and the client tries for minutes.
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    let _full: Vec<_> = (0..2)
+        .map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)))
+        .collect();
+    let (message, time) = timed(|| {
+        test_failure(m.wait_for_open_port(
+            address.port(),
+            "127.0.0.1",
+            Duration::from_secs(2),
+            &call(),
+        ))
+    });
+    assert!(message.ends_with("(timeout=2.0)"), "{message}");
+    assert!(time < Duration::from_secs(3), "{time:?}");
+    drop(_full);
+    let (_, _) = (listener.accept().unwrap(), m);
+    wait_for_port(m, address.port(), "127.0.0.1");
+}
+
+#[test]
+fn unix_sockets_are_noticed_by_kind() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    m.connect(&call()).unwrap();
+    let wait = |path: &str, datagram, timeout| {
+        m.wait_for_open_unix_socket(path, datagram, timeout, &call())
+    };
+    let (stream, datagram) = (
+        bed.directory.path().join("s"),
+        bed.directory.path().join("d"),
+    );
+    let path = stream.display().to_string();
+    let time = notices(
+        || UnixListener::bind(&stream).unwrap(),
+        || wait(&path, false, SOON).unwrap(),
+    );
+    assert!(
+        time > Duration::from_millis(280) && time < Duration::from_millis(450),
+        "{time:?}"
+    );
+    let socket = UnixDatagram::bind(&datagram).unwrap();
+    let roundabout = format!(
+        "{}/../{}/d",
+        bed.directory.path().display(),
+        bed.directory.path().file_name().unwrap().to_string_lossy()
+    );
+    wait(&roundabout, true, SOON).unwrap();
+    assert!(test_failure(wait(&roundabout, false, SHORT)).ends_with("(timeout=0.6)"));
+    drop(socket);
+}
+
+#[test]
+fn console_text_is_found_in_order_and_consumed() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    m.connect(&call()).unwrap();
+    let wait = |text: &str, timeout| {
+        m.wait_for_console_text(
+            text,
+            &mut |said| Ok(said.contains(text)),
+            Some(timeout),
+            &call(),
+        )
+    };
+    wait("hello from", SOON).unwrap();
+    assert!(test_failure(wait("hello from", SHORT)).ends_with("(timeout=0.6)"));
+    m.send_console("one\ntwo\nthree\n", &call()).unwrap();
+    let (found, time) = timed(|| wait("got: twoconsole got: three", SOON));
+    found.unwrap();
+    assert!(time < Duration::from_millis(300), "{time:?}");
+    let log = m.get_console_log().unwrap();
+    assert_eq!(
+        log.lines().next(),
+        Some("fake-qemu: [    0.000000] hello from the console")
+    );
+    assert!(log.ends_with("console got: three"), "{log}");
+    assert_eq!(
+        std::fs::read_to_string(bed.directory.path().join("m.console.log"))
+            .unwrap()
+            .trim_end(),
+        log
+    );
+}
+
+#[test]
+fn flood_of_console_lines_holds_up_nothing_and_is_kept_whole() {
+    let bed = Bed::fake("flood");
+    let m = bed.m();
+    let ((), time) = timed(|| drop(run(m, "true")));
+    assert!(time < Duration::from_secs(2), "{time:?}");
+    m.wait_for_console_text(
+        "the flood is over",
+        &mut |text| Ok(text.contains("the flood is over")),
+        Some(SOON),
+        &call(),
+    )
+    .unwrap();
+    let log = m.get_console_log().unwrap();
+    assert_eq!(
+        log.lines().filter(|line| line.starts_with("flood")).count(),
+        100_000
+    );
+}
+
+#[test]
+fn files_go_in_and_come_out_with_their_modes() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    let host = bed.directory.path().join("host");
+    let guest = bed.directory.path().join("guest");
+    let inside = |name: &str| guest.join(name).display().to_string();
+    std::fs::create_dir_all(host.join("dir/sub")).unwrap();
+    let data: Vec<u8> = (0..3_000_000_u32)
+        .map(|i| (i.wrapping_mul(i) >> 7) as u8)
+        .collect();
+    std::fs::write(host.join("dir/sub/data"), &data).unwrap();
+    std::fs::write(host.join("dir/run"), "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(host.join("dir/run"), std::fs::Permissions::from_mode(0o751)).unwrap();
+    m.copy_from_host(&host.join("dir/run"), &inside("new/parents/run"), &call())
+        .unwrap();
+    assert_eq!(
+        run(m, &format!("stat -c %a {}", inside("new/parents/run"))),
+        (0, "751\n".to_owned())
+    );
+    m.copy_from_host(&host.join("dir/run"), &inside("new"), &call())
+        .unwrap();
+    assert!(
+        guest.join("new/run").is_file(),
+        "into a directory that is there"
+    );
+    m.copy_from_host(&host.join("dir"), &inside("copy"), &call())
+        .unwrap();
+    assert_eq!(std::fs::read(guest.join("copy/sub/data")).unwrap(), data);
+    m.copy_from_host(&host.join("dir"), &inside("new"), &call())
+        .unwrap();
+    assert!(guest.join("new/dir/run").is_file());
+    m.copy_from_host_via_shell(&host.join("dir/sub/data"), &inside("via/shell"), &call())
+        .unwrap();
+    assert_eq!(std::fs::read(guest.join("via/shell")).unwrap(), data);
+
+    let out = bed.directory.path();
+    m.copy_from_machine(&inside("copy/sub/data"), "results", &call())
+        .unwrap();
+    assert_eq!(std::fs::read(out.join("results/data")).unwrap(), data);
+    m.copy_from_machine(&inside("copy"), "", &call()).unwrap();
+    assert_eq!(std::fs::read(out.join("copy/sub/data")).unwrap(), data);
+    assert_eq!(
+        std::fs::metadata(out.join("copy/run"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o751
+    );
+    let again = m.copy_from_machine(&inside("copy"), "", &call());
+    assert!(
+        matches!(&again, Err(Error::Host { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists),
+        "{again:?}"
+    );
+    test_failure(m.copy_from_machine("/no/such/file", "", &call()));
+    assert!(
+        m.copy_from_host(&host.join("no-such-file"), "/tmp/x", &call())
+            .is_err()
+    );
+}
+
+#[test]
+fn files_go_through_a_shared_directory_when_the_guest_sees_one() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    // The fake guest is this host: let it see the directory where a guest would.
+    let shared = std::path::Path::new("/tmp/shared");
+    if std::fs::symlink_metadata(shared).is_ok() {
+        eprintln!("SKIPPED: /tmp/shared is there on this host already");
+        return;
+    }
+    std::os::unix::fs::symlink(m.shared_dir(), shared).unwrap();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let out = bed.directory.path();
+        std::fs::write(out.join("in"), "text").unwrap();
+        m.copy_from_host(
+            &out.join("in"),
+            &out.join("a/b").display().to_string(),
+            &call(),
+        )
+        .unwrap();
+        m.copy_from_machine(&out.join("a").display().to_string(), "back", &call())
+            .unwrap();
+        assert_eq!(
+            std::fs::read_to_string(out.join("back/a/b")).unwrap(),
+            "text"
+        );
+        assert_eq!(
+            std::fs::read_to_string(m.shared_dir().join("back/a/b")).unwrap(),
+            "text"
+        );
+        assert!(bed.log().contains("must succeed: cp -r "), "{}", bed.log());
+    }));
+    std::fs::remove_file(shared).unwrap();
+    result.unwrap();
+}
+
+#[test]
+fn machine_goes_off_and_on_again() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    run(m, "true");
+    let first = m.pid().unwrap();
+    m.shutdown(&call()).unwrap();
+    assert_eq!((m.is_booted(), m.pid()), (false, None));
+    m.shutdown(&call()).unwrap();
+    run(m, "true");
+    assert_ne!(m.pid().unwrap(), first);
+    let log = m.get_console_log().unwrap();
+    assert_eq!(
+        log.lines()
+            .filter(|line| line.contains("hello from"))
+            .count(),
+        1,
+        "only of this boot: {log}"
+    );
+    m.crash(&call()).unwrap();
+    assert!(!m.is_up());
+    let log = bed.log();
+    for line in [
+        "m: waiting for the VM to power off",
+        "m: (finished: waiting for the VM to power off, in 0.",
+        "m: forced crash",
+    ] {
+        assert!(log.contains(line), "{line} is not in:\n{log}");
+    }
+}
+
+#[test]
+fn guest_that_ends_is_an_error_but_no_boot() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    let ended = m
+        .execute(
+            "poweroff",
+            &Execute {
+                check_return: false,
+                ..Execute::default()
+            },
+            &call(),
+        )
+        .unwrap();
+    assert_eq!(ended.status, -1);
+    assert!(eventually(Duration::from_secs(1), || m
+        .execute("true", &Execute::default(), &call())
+        .is_err()));
+    let Err(Error::Machine(message)) = m.execute("true", &Execute::default(), &call()) else {
+        panic!("it is off")
+    };
+    assert!(
+        message.starts_with("m is not running any more"),
+        "{message}"
+    );
+    m.wait_for_shutdown(None, &call()).unwrap();
+    m.start(false, &call()).unwrap();
+    assert_eq!(run(m, "echo again"), (0, "again\n".to_owned()));
+}
+
+#[test]
+fn reboot_waits_for_the_new_shell() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    m.start(true, &call()).unwrap();
+    let (_, before) = run(m, "echo $PPID $$");
+    m.reboot(&call()).unwrap();
+    assert!(!m.is_connected());
+    let (status, after) = run(m, "echo $PPID $$");
+    assert_eq!(status, 0);
+    assert_ne!(after, before);
+    assert!(
+        bed.log().contains("m: sending key 'ctrl-alt-delete'"),
+        "{}",
+        bed.log()
+    );
+}
+
+#[test]
+fn shutdown_that_does_not_come_times_out() {
+    let bed = Bed::fake("guest");
+    bed.m().connect(&call()).unwrap();
+    let result = bed.m().wait_for_shutdown(Some(SHORT), &call());
+    assert!(
+        matches!(result, Err(Error::ProcessTimeout { timeout, .. }) if timeout == SHORT),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn monitor_and_qmp_answer() {
+    let bed = Bed::fake("guest");
+    let m = bed.m();
+    assert_eq!(
+        m.send_monitor_command("info status", &call()).unwrap(),
+        "info status\r\n"
+    );
+    m.block(&call()).unwrap();
+    m.unblock(&call()).unwrap();
+    m.send_key("A", None, true, &call()).unwrap();
+    assert!(bed.log().contains("m: sending key 'shift-a'"));
+    assert!(matches!(
+        m.send_key("no", None, false, &call()),
+        Err(Error::Machine(_))
+    ));
+    assert_eq!(
+        m.qmp("query-status", serde_json::Value::Null, &call())
+            .unwrap(),
+        serde_json::json!({"return": {}})
+    );
+    m.qmp("stop", serde_json::Value::Null, &call()).unwrap();
+    let event = m
+        .wait_for_qmp_event(&mut |event| Ok(event["event"] == "STOP"), SOON, &call())
+        .unwrap();
+    assert_eq!(event["timestamp"]["microseconds"], 2);
+    let none = m.wait_for_qmp_event(&mut |_| Ok(true), SHORT, &call());
+    assert!(matches!(none, Err(Error::Timeout(_))), "{none:?}");
+    let refused = m.qmp("unknown", serde_json::Value::Null, &call());
+    assert!(
+        matches!(&refused, Err(Error::Qmp { class, .. }) if class == "CommandNotFound"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn threads_use_machines_at_once_and_one_machine_in_turns() {
+    let bed = Bed::new(fake_config(&[("a", "guest"), ("b", "guest")]));
+    bed.testbed.start_all(&call()).unwrap();
+    let ((), time) = timed(|| {
+        std::thread::scope(|scope| {
+            for machine in bed.testbed.machines() {
+                for number in 0..4 {
+                    scope.spawn(move || {
+                        let command = format!("sleep 0.1; echo {number}");
+                        assert_eq!(run(machine, &command), (0, format!("{number}\n")));
+                    });
+                }
+            }
+        });
+    });
+    assert!(
+        time > Duration::from_millis(400) && time < Duration::from_millis(1500),
+        "{time:?}"
+    );
+}
+
+#[test]
+fn start_scripts_get_the_environment_of_the_nixos_driver() {
+    let bed = Bed::fake("guest");
+    let directory = bed.testbed.directory().display().to_string();
+    let (_, text) = run(bed.m(), "env; pwd");
+    for line in [
+        format!("TMPDIR={directory}/vm-state-m"),
+        "USE_TMPDIR=1".to_owned(),
+        format!("SHARED_DIR={directory}/shared-xchg"),
+        format!("NIX_EFI_VARS={directory}/vm-state-m/m-efi-vars.fd"),
+        format!("QEMU_VDE_SOCKET_1={directory}/vde1.ctl"),
+        format!("{directory}/vm-state-m"),
+    ] {
+        assert!(
+            text.lines().any(|other| other == line),
+            "{line} is not in:\n{text}"
+        );
+    }
+}
