@@ -56,10 +56,12 @@ fn build(workspace: &Workspace, runner: &Runner) -> anyhow::Result<()> {
         &mut |_| {},
     )?;
     if !outcome.success() {
+        if !runner.shows_lines() {
+            println!("{}", outcome.tail.join("\n"));
+        }
         bail!(
-            "hotbed does not build ({}):\n{}",
-            outcome.describe(),
-            outcome.tail.join("\n")
+            "hotbed does not build ({}): the reason is above",
+            outcome.describe()
         );
     }
     let built = workspace.hotbed();
@@ -81,7 +83,7 @@ The demo passed, in {elapsed}. What just happened:
 
 What to try next:
 
-  target/debug/hotbed run {TEST}           the same without cargo; edit the file and run it again
+  target/debug/hotbed run {TEST}          the same without cargo; edit the file and run it again
   target/debug/hotbed run examples/nginx.py        a web server and a client on Debian with systemd
   cargo xtask test                                 every check and test of the project
 

@@ -88,6 +88,11 @@ impl Runner {
         Ok(Self { ui, running })
     }
 
+    /// Whether what a watched program prints is on show line by line, so that it need not be printed again.
+    pub(crate) fn shows_lines(&self) -> bool {
+        self.ui.shows_lines()
+    }
+
     /// Fails once a signal has asked us to end.
     ///
     /// # Errors

@@ -25,6 +25,11 @@ impl Ui {
         }
     }
 
+    /// Whether every line of an activity is printed: where there is no terminal.
+    pub(crate) fn shows_lines(self) -> bool {
+        !self.terminal
+    }
+
     /// Begins to show one activity.
     pub(crate) fn begin(self, label: &str) -> Activity {
         let bar = self.terminal.then(|| {
