@@ -23,6 +23,11 @@
 //! # Ok::<(), hotbed_switch::Error>(())
 //! ```
 
+/// The example of the README, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 mod error;
 #[expect(
     clippy::disallowed_methods,

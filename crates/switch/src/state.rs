@@ -93,7 +93,7 @@ pub enum Egress {
 
 /// Learns which port each station is behind, and steers frames by it.
 ///
-/// A table of buckets with [`BUCKET_LEN`] places each. In a full bucket the station that was silent for longest makes
+/// A table of buckets with eight places each. In a full bucket the station that was silent for longest makes
 /// room for a new one: frames for it are flooded until it speaks again, and nobody is ever cut off. Which bucket an
 /// address belongs to depends on a secret seed.
 ///

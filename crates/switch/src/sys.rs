@@ -8,7 +8,7 @@ use std::ptr;
 use crate::wire::{FRAME_MAX, Span};
 
 /// Datagrams taken or given with one call at most.
-pub(crate) const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 16;
 
 /// Bytes from one receive buffer to the next. Not a multiple of a page, so that the first lines of all buffers do not
 /// compete for the same places in the processor's cache.

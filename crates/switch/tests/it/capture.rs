@@ -8,8 +8,11 @@ use pcap_file::pcapng::{Block, PcapNgReader};
 
 use crate::support::{A, ALL, B, Lan, VdeClient, eventually, frame};
 
-/// Gives the interfaces' names, and for each frame its interface, time and bytes.
-fn read(path: &std::path::Path) -> (Vec<String>, Vec<(u32, Duration, Vec<u8>)>) {
+/// A frame in a capture: its interface, its time, its bytes.
+type Captured = (u32, Duration, Vec<u8>);
+
+/// Gives the interfaces' names, and the frames.
+fn read(path: &std::path::Path) -> (Vec<String>, Vec<Captured>) {
     let mut reader = PcapNgReader::new(File::open(path).unwrap()).unwrap();
     let (mut names, mut frames) = (Vec::new(), Vec::new());
     while let Some(block) = reader.next_block() {
