@@ -22,6 +22,7 @@ mod error;
 pub mod io;
 pub mod script;
 pub mod state;
+pub mod wire;
 
 pub use error::Error;
 pub use io::Shell;

@@ -1,0 +1,16 @@
+//! The console against a real bash on a pty, and against guests that misbehave.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests start processes and measure time"
+)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod bulk;
+mod commands;
+mod guest;
+mod hostile;
+mod put;
+mod repeat;
+mod sys;
