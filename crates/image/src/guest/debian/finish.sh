@@ -27,9 +27,10 @@ for list in /usr/lib/modules/*/modules.devname; do
 done >/etc/tmpfiles.d/static-nodes.conf
 
 systemd-sysusers
-rm -rf /var/cache/apt/* /var/lib/apt/lists/* /var/log/* /tmp/* /run/*
+rm -rf /var/cache/apt/* /var/lib/apt/lists/* /tmp/* /run/*
+# Packages bring directories for their logs, and their services want them: only what was logged goes.
+find /var/log -type f -delete
 rm -f /etc/resolv.conf /etc/hostname /etc/machine-id /var/lib/dbus/machine-id /etc/ld.so.cache~
-mkdir -p /var/log/journal.disabled && rmdir /var/log/journal.disabled
 ldconfig
 # Nothing was changed since the caches were made: systemd need not look.
 touch -r /usr /etc/.updated /var/.updated
