@@ -26,6 +26,10 @@ for list in /usr/lib/modules/*/modules.devname; do
     done <"$list"
 done >/etc/tmpfiles.d/static-nodes.conf
 
+# What kept services from starting while packages were installed goes; the root is packed before mmdebstrap would see to it.
+rm -f /usr/sbin/policy-rc.d
+[ ! -e /sbin/start-stop-daemon.REAL ] || mv -f /sbin/start-stop-daemon.REAL /sbin/start-stop-daemon
+
 systemd-sysusers
 rm -rf /var/cache/apt/* /var/lib/apt/lists/* /tmp/* /run/*
 # Packages bring directories for their logs, and their services want them: only what was logged goes.
