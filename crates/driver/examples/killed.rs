@@ -1,11 +1,6 @@
 //! A driver that is killed: starts a testbed of fake machines, says what it started, and waits to be killed.
 //!
 //! `killed DIRECTORY FAKE-QEMU`
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a program that does nothing but I/O"
-)]
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

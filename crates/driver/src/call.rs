@@ -23,6 +23,9 @@ impl Interrupt for Never {
 /// The longest that a call waits before it asks its [`Interrupt`] again.
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
 
+/// No wait is longer: a century.
+const FOREVER: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
 /// How long a call may take, and who may end it early.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
@@ -80,6 +83,11 @@ impl Call<'_> {
             None => Ok(now + SLICE),
         }
     }
+}
+
+/// The moment `duration` after `moment`; one that never comes, when a front writes "for ever" as a very long time.
+pub(crate) fn after(moment: Instant, duration: Duration) -> Instant {
+    moment + duration.min(FOREVER)
 }
 
 /// The time; the driver's only clock.

@@ -311,12 +311,15 @@ impl Machine {
             .last()
             .map(|(_, what, _)| format!(" while {what}"))
             .unwrap_or_default();
-        match run.last_words() {
-            Some(words) => Error::Machine(format!(
-                "{} is not running any more{doing}: {words}",
-                self.name()
-            )),
-            None => error,
+        let Some(words) = run.last_words() else {
+            return error;
+        };
+        let message = format!("{} is not running any more{doing}: {words}", self.name());
+        // A guest that comes up and then goes is the test's matter; one that does not come up is not.
+        if run.came_up.load(Ordering::Acquire) {
+            Error::Runtime(format!("Shell disconnected: {message}"))
+        } else {
+            Error::Machine(message)
         }
     }
 

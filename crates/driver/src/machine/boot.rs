@@ -13,7 +13,7 @@ use super::command_line::{self, Sockets};
 use super::quoting::{python_bytes, quote};
 use super::run::{Run, Start, quoted_lines};
 use super::{Machine, lock};
-use crate::call::now;
+use crate::call::{after, now};
 use crate::config::{ImageMachine, MachineKind, names, network};
 use crate::{Call, Error};
 
@@ -116,15 +116,17 @@ impl Machine {
             name: self.name(),
             number: self.config.number,
             vlans: &self.vlan_sockets(),
-            image: &image,
-            initrd: &initrd,
             accelerator: self.site.accelerator(call)?,
             sockets,
             allow_reboot,
         };
         let mut command = Command::new(&self.site.qemu);
         command
-            .args(command_line::image_machine(machine, &parts))
+            .args(command_line::image_machine(
+                machine,
+                &parts,
+                &image.arguments(&initrd, machine.log),
+            ))
             .current_dir(self.state_dir())
             .env("TMPDIR", self.state_dir());
         Ok(command)
@@ -174,6 +176,7 @@ impl Machine {
                 return Ok(());
             }
             let said = self.wait_for_shell(&run, &mut shell, begin, call)?;
+            run.came_up.store(true, Ordering::Release);
             run.connected.store(true, Ordering::Release);
             if !said.is_empty() {
                 self.log(&format!("Guest shell says: {}", python_bytes(&said)));
@@ -194,7 +197,7 @@ impl Machine {
         begin: Instant,
         call: &Call<'_>,
     ) -> Result<Vec<u8>, Error> {
-        let deadline = begin + self.site.boot_timeout;
+        let deadline = after(begin, self.site.boot_timeout);
         let mut remark = begin + REMARK;
         loop {
             let slice = call

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use hotbed_image::{Image, LogConsole};
+use hotbed_image::LogConsole;
 
 use super::quoting::quote;
 use crate::config::network::{mac, mac_text};
@@ -77,7 +77,7 @@ pub(crate) fn start_script(
     line
 }
 
-/// What an image machine is made of, beside its configuration.
+/// What an image machine is made of, beside its configuration and its image.
 pub(crate) struct Parts<'p> {
     /// The machine's name.
     pub(crate) name: &'p str,
@@ -85,10 +85,6 @@ pub(crate) struct Parts<'p> {
     pub(crate) number: u8,
     /// Its VLANs, each with the socket of its switch.
     pub(crate) vlans: &'p [(u8, PathBuf)],
-    /// What it boots.
-    pub(crate) image: &'p Image,
-    /// The image's initramfs with the machine's identity.
-    pub(crate) initrd: &'p Path,
     /// What runs it.
     pub(crate) accelerator: Accelerator,
     /// Where QEMU and the driver meet.
@@ -97,8 +93,12 @@ pub(crate) struct Parts<'p> {
     pub(crate) allow_reboot: bool,
 }
 
-/// The arguments of QEMU for a machine that boots an image.
-pub(crate) fn image_machine(machine: &ImageMachine, parts: &Parts<'_>) -> Vec<OsString> {
+/// The arguments of QEMU for a machine that boots an image, which has arguments of its own.
+pub(crate) fn image_machine(
+    machine: &ImageMachine,
+    parts: &Parts<'_>,
+    image: &[OsString],
+) -> Vec<OsString> {
     let mut line = Line::default();
     line.add("-name", parts.name)
         .flag("-nodefaults")
@@ -109,8 +109,7 @@ pub(crate) fn image_machine(machine: &ImageMachine, parts: &Parts<'_>) -> Vec<Os
         .add("-cpu", "max");
     line.add("-m", &memory(machine).to_string())
         .add("-smp", &machine.cpus.to_string());
-    line.arguments
-        .extend(parts.image.arguments(parts.initrd, machine.log));
+    line.arguments.extend_from_slice(image);
     consoles(&mut line, machine.log, parts.sockets);
     line.add("-device", "virtio-rng-pci");
     for (index, (vlan, socket)) in (1_usize..).zip(parts.vlans) {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::Log;
-use crate::call::now;
+use crate::call::{after, now};
 use crate::process::wait_readable;
 
 /// Bytes that are read at once.
@@ -268,7 +268,7 @@ fn read_all(console: &ConsoleLog, mut pipe: PipeReader, stop: &OwnedFd, machine:
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => match end {
                 None => {
-                    let forever = now() + Duration::from_secs(u32::MAX.into());
+                    let forever = after(now(), Duration::MAX);
                     let _ = wait_readable(&[pipe.as_fd(), stop.as_fd()], forever);
                     if wait_readable(&[stop.as_fd()], now()).unwrap_or(true) {
                         end = Some(now() + DRAIN_GRACE);

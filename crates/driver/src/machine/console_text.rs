@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Machine;
 use super::shell::timed_out;
-use crate::call::now;
+use crate::call::{after, now};
 use crate::{Call, Error};
 
 /// How much text before the present line a match may reach back to.
@@ -27,7 +27,7 @@ impl Machine {
         call: &Call<'_>,
     ) -> Result<(), Error> {
         let begin = now();
-        let deadline = timeout.map(|timeout| begin + timeout);
+        let deadline = timeout.map(|timeout| after(begin, timeout));
         let mut text = String::new();
         self.nested(
             &format!("waiting for {pattern} to appear on console"),

@@ -4,8 +4,11 @@
 //! for guests that have no such thing. Both copy in pieces; neither holds a file in memory.
 #![expect(clippy::disallowed_types, reason = "the I/O shell")]
 
+mod receive;
+mod send;
+
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,10 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hotbed_console::Command;
 
 use super::quoting::quote;
-use super::shell::{Session, Sink};
+use super::shell::Session;
 use super::{Execute, Machine};
 use crate::config::MachineKind;
 use crate::{Call, Error};
+use receive::{FETCH, Incoming};
+use send::{copy, put, put_directory};
 
 /// Bytes that are sent at once.
 const CHUNK: usize = 256 << 10;
@@ -31,17 +36,6 @@ const PLACE: &str = r#"
 if [ -d "$target" ]; then target=${target%/}/$name; fi
 case $target in */*) mkdir -p -- "${target%/*}/" ;; esac
 printf %s "$target"
-"#;
-
-/// Writes a line that says what `$source` is, then the file, or an archive of the directory.
-const FETCH: &str = r#"
-if [ -d "$source" ]; then
-  echo directory
-  exec tar -C "$source" -cf - .
-fi
-mode=$(stat -L -c %a -- "$source")
-echo "file $mode"
-exec cat -- "$source"
 "#;
 
 impl Machine {
@@ -263,270 +257,6 @@ fn run(
             session.machine.name()
         ))),
     }
-}
-
-/// Puts `length` bytes, which `write` gives, at `target` in the guest.
-fn put(
-    session: &mut Session<'_>,
-    target: &str,
-    length: u64,
-    call: &Call<'_>,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(), Error> {
-    let doing = || format!("copying to {target}");
-    let until = call.slice(&doing)?;
-    session
-        .shell
-        .begin_put(target, length, until)
-        .map_err(|error| session.failed(error))?;
-    let mut writer = PutWriter {
-        session,
-        call,
-        left: length,
-        error: None,
-    };
-    let written = write(&mut writer);
-    let (left, error) = (writer.left, writer.error);
-    if let Some(error) = error {
-        return Err(error);
-    }
-    written.map_err(Error::host(format!(
-        "cannot read what is copied to {target}"
-    )))?;
-    if left > 0 {
-        return Err(Error::Machine(format!(
-            "what is copied to {target} became {left} bytes shorter meanwhile"
-        )));
-    }
-    match session.collect(&mut Vec::new(), None, call)? {
-        0 => Ok(()),
-        status => Err(Error::TestFailed(format!(
-            "{} did not take {target} (exit code {status}; see its console)",
-            session.machine.name()
-        ))),
-    }
-}
-
-/// Writes into the file that is being put.
-struct PutWriter<'p, 's, 'c> {
-    session: &'p mut Session<'s>,
-    call: &'p Call<'c>,
-    left: u64,
-    error: Option<Error>,
-}
-
-impl PutWriter<'_, '_, '_> {
-    fn give_up(&mut self, error: Error) -> io::Error {
-        self.error = Some(error);
-        io::ErrorKind::Other.into()
-    }
-}
-
-impl Write for PutWriter<'_, '_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.is_empty() {
-            return Ok(0);
-        }
-        if bytes.len() as u64 > self.left {
-            return Err(io::Error::other("it became longer meanwhile"));
-        }
-        loop {
-            let until = self
-                .call
-                .slice(&|| "copying".to_owned())
-                .map_err(|error| self.give_up(error))?;
-            match self.session.shell.put_chunk(bytes, until) {
-                Ok(0) => {}
-                Ok(count) => {
-                    self.left -= count as u64;
-                    return Ok(count);
-                }
-                Err(error) => {
-                    let error = self.session.failed(error);
-                    return Err(self.give_up(error));
-                }
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn copy(source: &mut dyn Read, target: &mut dyn Write) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match source.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => target.write_all(buffer.get(..count).unwrap_or_default())?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Puts an archive of a directory into the guest and unpacks it at `target`.
-fn put_directory(
-    session: &mut Session<'_>,
-    source: &Path,
-    target: &str,
-    call: &Call<'_>,
-) -> Result<(), Error> {
-    let mut length = Counter(0);
-    write_archive(source, &mut length).map_err(cannot_read(source))?;
-    let archive = format!(
-        "/tmp/.hotbed-{}.tar",
-        SERIAL.fetch_add(1, Ordering::Relaxed)
-    );
-    put(session, &archive, length.0, call, |writer| {
-        // The archive comes in small pieces; the guest is better given large ones.
-        let mut writer = BufWriter::with_capacity(CHUNK, writer);
-        write_archive(source, &mut writer)?;
-        writer.flush()
-    })?;
-    let (archive, target) = (quote(&archive), quote(target));
-    let unpack = format!(
-        "mkdir -p -- {target} && tar -C {target} -o -xpf {archive}; status=$?; rm -f {archive}; exit $status"
-    );
-    run(session, &format!("set +e; {unpack}"), "unpacking", call).map(|_| ())
-}
-
-fn write_archive(directory: &Path, writer: impl Write) -> io::Result<()> {
-    let mut archive = tar::Builder::new(writer);
-    archive.follow_symlinks(true);
-    archive.append_dir_all(".", directory)?;
-    archive.finish()
-}
-
-/// Counts bytes.
-struct Counter(u64);
-
-impl Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What comes from [`FETCH`]: a first line, then a file or an archive.
-struct Incoming<'t> {
-    target: &'t Path,
-    head: Vec<u8>,
-    file: Option<(File, PathBuf, Kind)>,
-}
-
-/// What the first line announces.
-enum Kind {
-    File { mode: u32 },
-    Archive,
-}
-
-impl<'t> Incoming<'t> {
-    fn new(target: &'t Path) -> Self {
-        Self {
-            target,
-            head: Vec::new(),
-            file: None,
-        }
-    }
-
-    fn open(&mut self, line: &str) -> Result<(), Error> {
-        let kind = match line
-            .strip_prefix("file ")
-            .map(|mode| u32::from_str_radix(mode, 8))
-        {
-            Some(Ok(mode)) => Kind::File {
-                mode: mode & 0o7777,
-            },
-            None if line == "directory" => Kind::Archive,
-            _ => {
-                return Err(Error::Machine(format!(
-                    "the guest announced {line:?} for a file"
-                )));
-            }
-        };
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let path = self
-            .target
-            .with_file_name(format!(".hotbed-{}-{serial}", std::process::id()));
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path);
-        self.file = Some((
-            file.map_err(Error::host(format!("cannot write {}", path.display())))?,
-            path,
-            kind,
-        ));
-        Ok(())
-    }
-
-    /// Puts what came in its place.
-    fn finish(mut self) -> Result<(), Error> {
-        let Some((file, path, kind)) = self.file.take() else {
-            return Err(Error::Machine("the guest sent no file".to_owned()));
-        };
-        let target = self.target;
-        let failed = || Error::host(format!("cannot write {}", target.display()));
-        let result = match kind {
-            Kind::File { mode } => file
-                .set_permissions(fs::Permissions::from_mode(mode))
-                .and_then(|()| fs::rename(&path, target))
-                .map_err(failed()),
-            Kind::Archive => unpack(file, target).map_err(failed()),
-        };
-        let _ = fs::remove_file(&path);
-        result
-    }
-}
-
-impl Sink for Incoming<'_> {
-    fn take(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
-        let mut rest = bytes.as_slice();
-        if self.file.is_none() {
-            self.head.extend_from_slice(rest);
-            let Some(end) = self.head.iter().position(|&byte| byte == b'\n') else {
-                return Ok(());
-            };
-            let head = std::mem::take(&mut self.head);
-            let (line, after) = head.split_at(end);
-            self.open(&String::from_utf8_lossy(line))?;
-            self.head = after.get(1..).unwrap_or_default().to_vec();
-            rest = &[];
-        }
-        let Some((file, path, _)) = &mut self.file else {
-            return Ok(());
-        };
-        let first = std::mem::take(&mut self.head);
-        file.write_all(&first)
-            .and_then(|()| file.write_all(rest))
-            .map_err(Error::host(format!("cannot write {}", path.display())))
-    }
-
-    fn discard(&mut self) {}
-}
-
-impl Drop for Incoming<'_> {
-    fn drop(&mut self) {
-        if let Some((_, path, _)) = &self.file {
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// Unpacks an archive to a directory that must not be there yet. Nothing in it can lead outside.
-fn unpack(mut file: File, target: &Path) -> io::Result<()> {
-    io::Seek::rewind(&mut file)?;
-    fs::create_dir(target)?;
-    let mut archive = tar::Archive::new(io::BufReader::with_capacity(CHUNK, file));
-    archive.set_preserve_permissions(true);
-    archive.unpack(target)
 }
 
 /// A directory that is removed at the end.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Machine;
 use super::console_log::write_until;
-use crate::call::now;
+use crate::call::{after, now};
 use crate::process::wait_readable;
 use crate::{Call, Error};
 
@@ -176,7 +176,7 @@ impl Machine {
 
     /// Waits on the host's clock.
     pub(crate) fn wait_on_host(&self, duration: Duration, call: &Call<'_>) -> Result<(), Error> {
-        let end = now() + duration;
+        let end = after(now(), duration);
         while now() < end {
             let slice = call.slice(&|| "waiting".to_owned())?.min(end);
             // No descriptor: nothing but time ends the wait.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Machine;
-use crate::call::now;
+use crate::call::{after, now};
 use crate::{Call, Error};
 
 /// The first card on a VLAN; QEMU itself calls it so when a start script has a user-mode card before it.
@@ -92,7 +92,7 @@ impl Machine {
         let Some(run) = self.present_run() else {
             return Ok(());
         };
-        let deadline = timeout.map(|timeout| now() + timeout);
+        let deadline = timeout.map(|timeout| after(now(), timeout));
         self.nested("waiting for the VM to power off", || {
             loop {
                 let slice = call.slice(&|| format!("{} powers off", self.name()))?;

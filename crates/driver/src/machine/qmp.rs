@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Machine;
 use super::run::Run;
-use crate::call::now;
+use crate::call::{after, now};
 use crate::{Call, Error};
 
 impl Machine {
@@ -42,7 +42,7 @@ impl Machine {
     /// When the call ends before, or QEMU is gone.
     pub fn qmp_event(&self, timeout: Duration, call: &Call<'_>) -> Result<Option<Value>, Error> {
         let run = self.qmp_run()?;
-        let deadline = now() + timeout;
+        let deadline = after(now(), timeout);
         loop {
             let slice = call
                 .slice(&|| format!("QEMU of {} sends an event", self.name()))?
@@ -79,7 +79,7 @@ impl Machine {
         timeout: Duration,
         call: &Call<'_>,
     ) -> Result<Value, Error> {
-        let deadline = now() + timeout;
+        let deadline = after(now(), timeout);
         let _doing = self.begin_doing("waiting for a QMP event");
         while let Some(event) = self.qmp_event(deadline.saturating_duration_since(now()), call)? {
             if filter(&event)? {

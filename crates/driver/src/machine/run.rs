@@ -40,6 +40,8 @@ pub(crate) struct Run {
     pub(crate) stdin: Turns<Option<ChildStdin>>,
     /// Whether the guest's shell announced itself.
     pub(crate) connected: AtomicBool,
+    /// Whether it ever did in this run.
+    pub(crate) came_up: AtomicBool,
     /// The next QMP event that nobody has taken.
     pub(crate) next_event: AtomicU64,
     /// When QEMU was started.
@@ -210,6 +212,7 @@ impl Starting<'_> {
             qmp,
             stdin: Turns::new(stdin),
             connected: AtomicBool::new(false),
+            came_up: AtomicBool::new(false),
             since,
             reader: Mutex::new(reader),
             console: Arc::clone(console),

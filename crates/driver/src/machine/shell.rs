@@ -9,7 +9,7 @@ use hotbed_console::{Command, Error as ShellError, Progress, Repeat, Shell, Unti
 
 use super::run::Run;
 use super::{Machine, WAIT_TIMEOUT};
-use crate::call::now;
+use crate::call::{after, now};
 use crate::turn::Turn;
 use crate::{Call, Error};
 
@@ -139,7 +139,7 @@ impl Session<'_> {
             {
                 Progress::Pending => {
                     if deadline.is_some_and(|deadline| now() >= deadline) {
-                        return Err(Error::Machine(format!(
+                        return Err(Error::Runtime(format!(
                             "{} does not answer (it is {})",
                             self.machine.name(),
                             self.machine.activity()
@@ -221,7 +221,7 @@ impl Machine {
             let mut stdout = Vec::new();
             let deadline = options
                 .timeout
-                .map(|timeout| now() + timeout + ANSWER_GRACE);
+                .map(|timeout| after(now(), timeout) + ANSWER_GRACE);
             let command = Command {
                 timeout: options.timeout,
                 ..Command::new(command)
@@ -393,9 +393,9 @@ impl Session<'_> {
         timeout: Duration,
         call: &Call<'_>,
     ) -> Result<i32, Error> {
-        let deadline = begin + timeout + WAIT_GRACE;
+        let deadline = after(begin, timeout) + WAIT_GRACE;
         match self.run(command, sink, Some(deadline), call) {
-            Err(Error::Machine(_)) if now() >= deadline && self.run.is_running() => {
+            Err(Error::Runtime(_)) if now() >= deadline && self.run.is_running() => {
                 Err(timed_out(begin, timeout))
             }
             result => result,

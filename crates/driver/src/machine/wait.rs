@@ -28,16 +28,18 @@ pause() {
 "#;
 
 /// Tries a port again and again. An attempt is a fork of the shell that opens `/dev/tcp`, which tries every address of a name; a
-/// bash without it is helped by `nc`. An attempt that hangs is given up after a second, so that a lost packet (the kernel sends
-/// it again after one second, then three, then seven) does not hide that the port is open by now. The pause grows with the time
-/// that has passed: at first 20 ms, later a tenth of it, at most 250 ms.
+/// bash that has no such thing (its first failure says so) is helped by `nc`. An attempt that hangs is given up after a second,
+/// so that a lost packet (the kernel sends it again after one second, then three, then seven) does not hide that the port is open
+/// by now. The pause grows with the time that has passed: at first 10 ms, later a tenth of it, at most 250 ms.
 const WAIT_FOR_PORT: &str = r#"
 LC_ALL=C
-attempt() {
-  if { error=$( { : 3<>"/dev/tcp/$address/$port"; } 2>&1 ); }; then return 0; fi
-  case $error in *'/dev/tcp/'*'No such file'*) nc -z "$address" "$port" ;; *) return 1 ;; esac
+attempt() { : 3<>"/dev/tcp/$address/$port"; }
+with_nc() { nc -z "$address" "$port"; }
+learn() {
+  local error
+  error=$(attempt 2>&1) || case $error in *'/dev/tcp/'*'No such file'*) attempt() { with_nc; } ;; esac
 }
-start=${EPOCHREALTIME/[^0-9]/}
+start=${EPOCHREALTIME/[^0-9]/} learnt=
 while :; do
   ( if attempt 2>/dev/null; then echo open; else echo closed; fi >&"$quiet" ) &
   answer=
@@ -48,7 +50,9 @@ while :; do
   fi
   wait $! 2>/dev/null || :
   [ "${answer:-closed}" != "$wanted" ] || exit 0
-  pause $(( (${EPOCHREALTIME/[^0-9]/} - start) / 10 )) 20000 250000
+  [ -n "$learnt" ] || learn
+  learnt=1
+  pause $(( (${EPOCHREALTIME/[^0-9]/} - start) / 10 )) 10000 250000
 done
 "#;
 

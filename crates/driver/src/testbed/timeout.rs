@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::call::now;
+use crate::call::{after, now};
 
 /// A timer that can be called off.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl Timer {
         timeout: Duration,
         expire: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<()> {
-        let deadline = now() + timeout;
+        let deadline = after(now(), timeout);
         let generation = {
             let mut state = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
             state.deadline = Some(deadline);

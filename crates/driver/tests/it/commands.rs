@@ -475,11 +475,11 @@ fn guest_that_ends_is_an_error_but_no_boot() {
     assert!(eventually(Duration::from_secs(1), || m
         .execute("true", &Execute::default(), &call())
         .is_err()));
-    let Err(Error::Machine(message)) = m.execute("true", &Execute::default(), &call()) else {
+    let Err(Error::Runtime(message)) = m.execute("true", &Execute::default(), &call()) else {
         panic!("it is off")
     };
     assert!(
-        message.starts_with("m is not running any more"),
+        message.starts_with("Shell disconnected: m is not running any more"),
         "{message}"
     );
     m.wait_for_shutdown(None, &call()).unwrap();

@@ -2,10 +2,13 @@
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,
-    reason = "tests look at the host"
+    clippy::unwrap_used,
+    reason = "tests look at the host, and say what must be there"
 )]
 
 mod commands;
 mod ends;
+mod guest;
 mod leftovers;
 mod support;
+mod units;

@@ -1,0 +1,196 @@
+//! Real guests: QEMU and the micro image, as a test file asks for them.
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use hotbed_driver::machine::Activity;
+use hotbed_driver::{Error, TestConfig};
+
+use crate::support::{Bed, call, run, timed};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A testbed as the head of a test file asks for it.
+fn bed(head: &str) -> Bed {
+    let head: String = head.lines().map(|line| format!("# {line}\n")).collect();
+    let text = format!("# /// hotbed\n{head}# ///\n");
+    Bed::new(TestConfig::from_python_file(Path::new("it.py"), &text).unwrap())
+}
+
+/// Two guests at a time are enough for two cores.
+fn one_at_a_time() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: OnceLock<std::sync::Mutex<()>> = OnceLock::new();
+    TURN.get_or_init(Default::default)
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[test]
+fn two_micro_machines_reach_each_other_by_name() {
+    let _turn = one_at_a_time();
+    let bed = bed("[machines.alice]\n[machines.bob]\nvlans = [2, 1]");
+    bed.testbed
+        .prepare_images(&hotbed_image::Silent, &call())
+        .unwrap();
+    bed.testbed.start_all(&call()).unwrap();
+    let [alice, bob] = bed.testbed.machines() else {
+        panic!("two machines")
+    };
+    for machine in [alice, bob] {
+        let ((), time) = timed(|| machine.connect(&call()).unwrap());
+        eprintln!("{}: shell after {time:?}", machine.name());
+        assert_eq!(
+            run(machine, "hostname"),
+            (0, format!("{}\n", machine.name()))
+        );
+    }
+    assert!(matches!(alice.activity(), Activity::Idle(_)));
+    for command in ["ping -4 -c 1 bob", "ping -6 -c 1 bob"] {
+        alice.succeed(&[command], Some(SOON), &call()).unwrap();
+    }
+    let (_, addresses) = run(bob, "ip -o addr");
+    for address in [
+        "eth1    inet 192.168.2.2/24",
+        "eth2    inet 192.168.1.2/24",
+        "eth2    inet6 2001:db8:1::2/64",
+    ] {
+        assert!(
+            addresses.contains(address),
+            "{address} is not in:\n{addresses}"
+        );
+    }
+    alice.block(&call()).unwrap();
+    alice
+        .fail(&["ping -4 -c 1 -W 1 bob"], Some(SOON), &call())
+        .unwrap();
+    alice.unblock(&call()).unwrap();
+    alice
+        .wait_until_succeeds("ping -4 -c 1 -W 1 bob", SOON, &call())
+        .unwrap();
+    let ports = bed
+        .testbed
+        .vlans()
+        .iter()
+        .map(|vlan| (vlan.number(), vlan.ports().len()))
+        .collect::<Vec<_>>();
+    assert_eq!(ports, [(1, 2), (2, 1)]);
+    let log = bed.log();
+    assert!(log.contains("alice # "), "the guest's log is shown:\n{log}");
+    let console = alice.get_console_log().unwrap();
+    assert!(console.contains("eth1: renamed"), "{console}");
+}
+
+#[test]
+fn waits_in_a_guest_are_quick() {
+    let _turn = one_at_a_time();
+    let bed = bed("[machines.m]");
+    let m = bed.m();
+    m.connect(&call()).unwrap();
+    let mut times: Vec<Duration> = (0..40).map(|_| timed(|| run(m, "true")).1).collect();
+    times.sort();
+    eprintln!("succeed(true): median {:?}, of 40", times[20]);
+    // The guest opens the port by itself, 0.3 s after the command that tells it to has ended.
+    let open = "(sleep 0.3; exec nc -l -p 4000 >/dev/null) >/dev/null 2>&1 &";
+    let mut noticed = Vec::new();
+    for _ in 0..5 {
+        m.succeed(&[open], None, &call()).unwrap();
+        noticed.push(
+            timed(|| {
+                m.wait_for_open_port(4000, "localhost", SOON, &call())
+                    .unwrap()
+            })
+            .1,
+        );
+        m.wait_for_closed_port(4000, "localhost", SOON, &call())
+            .unwrap();
+    }
+    noticed.sort();
+    eprintln!("port that opens 0.3 s later: {noticed:?}");
+    assert!(noticed[2] < Duration::from_millis(450), "{noticed:?}");
+    m.wait_for_file("/etc/hosts", SOON, &call()).unwrap();
+    let vain = timed(|| m.wait_for_file("/no/such/file", Duration::from_secs(1), &call()));
+    assert!(
+        matches!(vain.0, Err(Error::TestFailed(_))) && vain.1 < Duration::from_secs(3),
+        "{vain:?}"
+    );
+    assert!(matches!(
+        m.wait_for_unit("x.service", None, SOON, &call()),
+        Err(Error::TestFailed(_))
+    ));
+}
+
+/// Fails when the file does not hold the data, and says from where on.
+fn same(file: &Path, data: &[u8]) {
+    let found = std::fs::read(file).unwrap();
+    let differs = found.iter().zip(data).position(|(a, b)| a != b);
+    assert_eq!(
+        (found.len(), differs),
+        (data.len(), None),
+        "{}",
+        file.display()
+    );
+}
+
+#[test]
+fn micro_machine_goes_off_reboots_and_takes_files() {
+    let _turn = one_at_a_time();
+    let bed = bed("[machines.m]");
+    let m = bed.m();
+    m.start(true, &call()).unwrap();
+    m.succeed(&["touch /run/before"], None, &call()).unwrap();
+    let source = bed.directory.path().join("big");
+    let data: Vec<u8> = (0..10_000_000_u32)
+        .map(|i| (i.wrapping_mul(i) >> 7) as u8)
+        .collect();
+    std::fs::create_dir_all(source.join("sub")).unwrap();
+    std::fs::write(source.join("sub/data"), &data).unwrap();
+    let ((), time) = timed(|| {
+        m.copy_from_host(&source.join("sub/data"), "/tmp/data", &call())
+            .unwrap()
+    });
+    eprintln!("10 MB in: {time:?}");
+    m.copy_from_host(&source, "/tmp/dir", &call()).unwrap();
+    m.succeed(&["cmp /tmp/data /tmp/dir/sub/data"], None, &call())
+        .unwrap();
+    let ((), time) = timed(|| m.copy_from_machine("/tmp/data", "", &call()).unwrap());
+    eprintln!("10 MB out: {time:?}");
+    same(&bed.directory.path().join("data"), &data);
+    m.copy_from_machine("/tmp/dir", "out", &call()).unwrap();
+    same(&bed.directory.path().join("out/dir/sub/data"), &data);
+
+    m.reboot(&call()).unwrap();
+    let ((), time) = timed(|| m.connect(&call()).unwrap());
+    eprintln!("rebooted to a shell in {time:?}");
+    assert_ne!(run(m, "test -e /run/before").0, 0);
+    let ((), time) = timed(|| m.shutdown(&call()).unwrap());
+    eprintln!("shut down in {time:?}");
+    assert!(time < Duration::from_secs(5), "{time:?}");
+    m.start(false, &call()).unwrap();
+    m.crash(&call()).unwrap();
+    assert!(!m.is_booted());
+}
+
+#[test]
+fn missing_kernel_and_qemu_are_told() {
+    let bed = bed("[machines.m]\nkernel = \"/no/such/vmlinux\"");
+    let error = bed.m().start(false, &call()).unwrap_err().chain();
+    assert!(
+        error.contains("kernel /no/such/vmlinux cannot be used"),
+        "{error}"
+    );
+}
+
+#[test]
+fn broken_qemu_arguments_are_answered_with_qemus_own_words() {
+    let bed = bed("[machines.m]\nqemu_args = [\"-device\", \"no-such-device\"]");
+    let error = bed.m().start(false, &call()).unwrap_err().chain();
+    assert!(
+        error.starts_with("QEMU process exited with code 1 before"),
+        "{error}"
+    );
+    assert!(
+        error.contains("'no-such-device' is not a valid device model name"),
+        "{error}"
+    );
+}
