@@ -83,7 +83,7 @@ The demo passed, in {elapsed}. What just happened:
 
 What to try next:
 
-  target/debug/hotbed run {TEST}          the same without cargo; edit the file and run it again
+  target/debug/hotbed run {TEST}         the same without cargo; edit the file and run it again
   target/debug/hotbed run examples/nginx.py        a web server and a client on Debian with systemd
   cargo xtask test                                 every check and test of the project
 
