@@ -15,11 +15,14 @@ use crate::error::{Error, ErrorClass};
 use crate::wire::{Execution, Greeting, MESSAGE_MAX, Malformed, Message, Splitter, encode_command};
 
 mod history;
+mod negotiation;
 mod queue;
 #[cfg(test)]
 mod tests;
 
 pub use history::{EVENT_BYTES_MAX, EVENTS_MAX, History};
+pub use negotiation::GREETINGS_MAX;
+use negotiation::Negotiation;
 use queue::Queue;
 pub use queue::{FILES_MAX, IN_BAND_MAX, QUEUE_BYTES_MAX, Transmit};
 
@@ -32,11 +35,6 @@ const NEGOTIATION: &str = "qmp_capabilities";
 /// Names one command of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommandId(u64);
-
-impl CommandId {
-    /// Negotiation comes before all that a caller submits.
-    const NEGOTIATION: CommandId = CommandId(0);
-}
 
 /// A session with a monitor.
 ///
@@ -55,8 +53,7 @@ pub struct Session {
     /// Begins the number of each command, so that an answer to someone else's command is not taken for ours.
     tag: String,
     splitter: Splitter,
-    greeting: Option<Greeting>,
-    is_ready: bool,
+    negotiation: Negotiation,
     next: CommandId,
     /// What was submitted and not taken yet.
     commands: BTreeMap<CommandId, Waiting>,
@@ -69,9 +66,18 @@ pub struct Session {
 /// A command without an answer, or with one that was not taken yet.
 #[derive(Debug)]
 struct Waiting {
-    execution: Execution,
+    kind: Kind,
     is_abandoned: bool,
     answer: Option<Answer>,
+}
+
+/// Who asked for it, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The session itself.
+    Negotiation,
+    /// A caller.
+    Command(Execution),
 }
 
 #[derive(Debug)]
@@ -107,7 +113,7 @@ impl Over {
 }
 
 impl Session {
-    /// Begins a session whose commands are numbered `TAG-1`, `TAG-2`, …; `TAG-0` is negotiation.
+    /// Begins a session whose commands are numbered `TAG-0`, `TAG-1`, ….
     ///
     /// QEMU may send a new session the answer to a command of the session before it: a tag that is another each time
     /// tells them apart.
@@ -116,9 +122,8 @@ impl Session {
         Session {
             tag: tag.to_owned(),
             splitter: Splitter::default(),
-            greeting: None,
-            is_ready: false,
-            next: CommandId(1),
+            negotiation: Negotiation::default(),
+            next: CommandId(0),
             commands: BTreeMap::new(),
             queue: Queue::default(),
             history: History::default(),
@@ -219,7 +224,7 @@ impl Session {
     /// [`IN_BAND_MAX`] commands at once, and files for one command only, because it drops those that it holds when
     /// others come.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.queue.poll(self.is_ready)
+        self.queue.poll(self.negotiation.is_over())
     }
 
     /// Gives the answer to a command, once; none if it did not come yet.
@@ -276,23 +281,19 @@ impl Session {
     /// Gives what QEMU said when the session began.
     #[must_use]
     pub fn greeting(&self) -> Option<&Greeting> {
-        self.greeting.as_ref()
+        self.negotiation.greeting()
     }
 
     /// Says whether negotiation is over, so that commands go out.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.is_ready
+        self.negotiation.is_over()
     }
 
     /// Says whether commands may run out of band.
     #[must_use]
     pub fn runs_out_of_band(&self) -> bool {
-        self.is_ready
-            && self
-                .greeting
-                .as_ref()
-                .is_some_and(Greeting::offers_out_of_band)
+        self.negotiation.grants_out_of_band()
     }
 
     /// Gives the error of something that waits for a session which is over; none while it is not.
@@ -330,21 +331,12 @@ impl Session {
     }
 
     fn handle_greeting(&mut self, greeting: Greeting) -> Result<(), Malformed> {
-        if self.greeting.is_some() {
-            return Err(Malformed::new("a second greeting", b""));
-        }
-        let enable: &[&str] = if greeting.offers_out_of_band() {
-            &["oob"]
-        } else {
-            &[]
-        };
-        self.greeting = Some(greeting);
-        let arguments = serde_json::json!({ "enable": enable });
-        let id = self.wire_id(CommandId::NEGOTIATION);
-        let bytes = encode_command(Execution::InBand, NEGOTIATION, Some(&arguments), &id)
+        let arguments = self.negotiation.handle_greeting(greeting)?;
+        let id = self.take_id(Kind::Negotiation);
+        let wire_id = self.wire_id(id);
+        let bytes = encode_command(Execution::InBand, NEGOTIATION, Some(&arguments), &wire_id)
             .map_err(|error| Malformed::new(error.to_string(), b""))?;
-        self.queue.push_negotiation(bytes);
-        self.wait_for(CommandId::NEGOTIATION, Execution::InBand);
+        self.queue.push_negotiation(id, bytes);
         Ok(())
     }
 
@@ -361,47 +353,40 @@ impl Session {
             self.strays += 1;
             return Ok(());
         }
-        self.queue.handle_answered(id, waiting.execution);
-        if id == CommandId::NEGOTIATION {
+        let kind = waiting.kind;
+        if kind == Kind::Negotiation || waiting.is_abandoned {
             self.commands.remove(&id);
-            return self.handle_negotiated(answer);
         }
-        if waiting.is_abandoned {
-            self.commands.remove(&id);
-        } else {
+        match (kind, &answer) {
+            (Kind::Command(execution), _) => self.queue.handle_answered(id, execution),
+            (Kind::Negotiation, Answer::Return(_)) => self.negotiation.handle_answer(None)?,
+            (Kind::Negotiation, Answer::Error { description, .. }) => {
+                self.negotiation.handle_answer(Some(description))?;
+            }
+        }
+        if let Some(waiting) = self.commands.get_mut(&id) {
             waiting.answer = Some(answer);
         }
         Ok(())
     }
 
-    fn handle_negotiated(&mut self, answer: Answer) -> Result<(), Malformed> {
-        match answer {
-            Answer::Return(_) => {
-                self.is_ready = true;
-                Ok(())
-            }
-            Answer::Error { description, .. } => Err(Malformed::new(
-                "the greeting's capabilities were refused",
-                description.as_bytes(),
-            )),
-        }
-    }
-
     fn enqueue(&mut self, execution: Execution, transmit: Transmit) -> CommandId {
-        let id = self.next;
-        self.next = CommandId(id.0 + 1);
-        self.wait_for(id, execution);
+        let id = self.take_id(Kind::Command(execution));
         self.queue.push(id, execution, transmit);
         id
     }
 
-    fn wait_for(&mut self, id: CommandId, execution: Execution) {
+    /// Numbers a command, and waits for its answer.
+    fn take_id(&mut self, kind: Kind) -> CommandId {
+        let id = self.next;
+        self.next = CommandId(id.0 + 1);
         let waiting = Waiting {
-            execution,
+            kind,
             is_abandoned: false,
             answer: None,
         };
         self.commands.insert(id, waiting);
+        id
     }
 
     fn wire_id(&self, id: CommandId) -> String {

@@ -28,6 +28,7 @@ pub struct Transmit {
 /// The commands that were not sent yet, and how busy QEMU is with those that were.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
+    negotiation: VecDeque<Queued>,
     in_band: VecDeque<Queued>,
     out_of_band: VecDeque<Queued>,
     /// The bytes of all that waits.
@@ -57,30 +58,33 @@ impl Queue {
         }
     }
 
-    /// Puts negotiation before all that a caller submitted.
-    pub(super) fn push_negotiation(&mut self, bytes: Vec<u8>) {
+    /// Puts a negotiation before all that a caller submitted.
+    pub(super) fn push_negotiation(&mut self, id: CommandId, bytes: Vec<u8>) {
         self.bytes += bytes.len();
         let transmit = Transmit {
             bytes,
             files: Vec::new(),
         };
-        self.in_band.push_front(Queued {
-            id: CommandId::NEGOTIATION,
-            transmit,
-        });
+        self.negotiation.push_back(Queued { id, transmit });
     }
 
     /// Gives the next command that QEMU can take; before the session is ready, that is negotiation only.
     pub(super) fn poll(&mut self, is_ready: bool) -> Option<Transmit> {
+        if let Some(queued) = self.negotiation.pop_front() {
+            return Some(self.sent(queued));
+        }
+        if !is_ready {
+            return None;
+        }
         if self
             .out_of_band
             .front()
-            .is_some_and(|queued| self.may_go(is_ready, queued))
+            .is_some_and(|queued| self.may_go(queued))
         {
             let queued = self.out_of_band.pop_front()?;
             return Some(self.sent(queued));
         }
-        if self.in_band_sent >= IN_BAND_MAX || !self.may_go(is_ready, self.in_band.front()?) {
+        if self.in_band_sent >= IN_BAND_MAX || !self.may_go(self.in_band.front()?) {
             return None;
         }
         let queued = self.in_band.pop_front()?;
@@ -88,9 +92,8 @@ impl Queue {
         Some(self.sent(queued))
     }
 
-    fn may_go(&self, is_ready: bool, queued: &Queued) -> bool {
-        let has_turn = is_ready || queued.id == CommandId::NEGOTIATION;
-        has_turn && (queued.transmit.files.is_empty() || self.files_sent.is_none())
+    fn may_go(&self, queued: &Queued) -> bool {
+        queued.transmit.files.is_empty() || self.files_sent.is_none()
     }
 
     fn sent(&mut self, queued: Queued) -> Transmit {

@@ -69,19 +69,67 @@ fn nothing_is_sent_before_negotiation_is_over() {
     submit(&mut session, "stop");
     assert!(sent(&mut session).is_empty());
     session.handle_bytes(GREETING.as_bytes());
-    assert_eq!(sent(&mut session), ["t-0"]);
-    session.handle_bytes(br#"{"return": {}, "id": "t-0"}"#);
     assert_eq!(sent(&mut session), ["t-1"]);
+    session.handle_bytes(br#"{"return": {}, "id": "t-1"}"#);
+    assert_eq!(sent(&mut session), ["t-0"]);
 }
 
 #[test]
-fn refused_negotiation_and_a_second_greeting_end_the_session() {
+fn negotiation_is_not_counted_among_the_commands_that_qemu_runs() {
+    let mut session = ready();
+    for _ in 0..IN_BAND_MAX {
+        submit(&mut session, "stop");
+    }
+    assert_eq!(sent(&mut session).len(), IN_BAND_MAX);
+    session.handle_bytes(GREETING.as_bytes());
+    assert_eq!(sent(&mut session), [format!("t-{}", IN_BAND_MAX + 1)]);
+}
+
+#[test]
+fn qemu_that_greets_twice_at_once_is_answered_twice() {
+    let mut session = Session::new("t");
+    session.handle_bytes(GREETING.as_bytes());
+    session.handle_bytes(GREETING.as_bytes());
+    assert_eq!(sent(&mut session), ["t-0", "t-1"]);
+    session.handle_bytes(br#"{"return": {}, "id": "t-0"}"#);
+    assert!(
+        !session.is_ready(),
+        "the other negotiation may still reset this one"
+    );
+    let already =
+        br#"{"id": "t-1", "error": {"class": "CommandNotFound", "desc": "already complete"}}"#;
+    session.handle_bytes(already);
+    assert!(session.is_ready() && session.runs_out_of_band());
+}
+
+#[test]
+fn qemu_that_greets_again_later_gets_nothing_but_negotiation_until_that_is_over() {
+    let mut session = ready();
+    session.handle_bytes(GREETING.as_bytes());
+    assert!(!session.is_ready() && session.runs_out_of_band());
+    submit(&mut session, "stop");
+    session
+        .submit(Execution::OutOfBand, "yank", None::<&Value>, Vec::new())
+        .unwrap();
+    assert_eq!(sent(&mut session), ["t-1"]);
+    session.handle_bytes(br#"{"return": {}, "id": "t-1"}"#);
+    assert_eq!(sent(&mut session), ["t-3", "t-2"]);
+}
+
+#[test]
+fn refused_negotiation_and_endless_greetings_end_the_session() {
     let mut session = Session::new("t");
     session.handle_bytes(GREETING.as_bytes());
     session.handle_bytes(br#"{"error": {"class": "GenericError", "desc": "no"}, "id": "t-0"}"#);
-    assert!(matches!(session.end(""), Some(Error::Malformed { .. })));
+    let refused = session.end("").unwrap();
+    assert!(
+        matches!(refused, Error::Malformed { ref excerpt, .. } if excerpt == "no"),
+        "{refused}"
+    );
 
-    let mut session = ready();
+    let mut session = Session::new("t");
+    (0..GREETINGS_MAX).for_each(|_| session.handle_bytes(GREETING.as_bytes()));
+    assert!(session.end("").is_none());
     session.handle_bytes(GREETING.as_bytes());
     assert!(matches!(session.end(""), Some(Error::Malformed { .. })));
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hotbed_qmp::blocking::Client;
 use hotbed_qmp::commands::{QueryStatus, Quit};
-use hotbed_qmp::fake::{Answer, FakeQemu};
+use hotbed_qmp::fake::{Answer, FakeQemu, GREETING};
 use hotbed_qmp::state::EVENTS_MAX;
 use hotbed_qmp::{Error, ErrorClass};
 use serde_json::{Value, json};
@@ -307,6 +307,14 @@ fn what_is_not_qmp_is_shown() {
         "{error}"
     );
     assert!(client.wait_closed(late()));
+}
+
+#[test]
+fn qemu_that_greets_twice_is_no_different() {
+    let twice = format!("{GREETING}\r\n{GREETING}");
+    let (_qemu, stream) = FakeQemu::pair_with_greeting(&twice, echo).unwrap();
+    let client = Client::from_stream(stream, late()).unwrap();
+    assert_eq!(echoed(&client, &json!(1)), json!(1));
 }
 
 #[test]

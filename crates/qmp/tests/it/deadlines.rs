@@ -10,10 +10,7 @@ use hotbed_qmp::blocking::Client;
 use hotbed_qmp::fake::{Answer, FakeQemu, GREETING};
 use serde_json::{Value, json};
 
-use crate::support::{echo, fake, late};
-
-/// How long after its deadline a call may return on a busy host.
-const SLACK: Duration = Duration::from_millis(100);
+use crate::support::{SLACK, echo, fake, late};
 
 /// Runs a call with a deadline, and checks that it waits until then and no longer.
 fn at_deadline<T>(call: impl FnOnce(Instant) -> T) -> T {

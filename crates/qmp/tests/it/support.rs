@@ -9,6 +9,10 @@ use hotbed_qmp::blocking::Client;
 use hotbed_qmp::fake::{Answer, FakeQemu, Request};
 use serde_json::{Value, json};
 
+/// How long after its deadline a call may return on a host with far more to do than processors. It is a small part
+/// of [`late`], so that a call which waits for the wrong thing is told from one that had to wait for its turn.
+pub(crate) const SLACK: Duration = Duration::from_secs(1);
+
 /// A deadline that a healthy test never reaches.
 pub(crate) fn late() -> Instant {
     Instant::now() + Duration::from_secs(30)
