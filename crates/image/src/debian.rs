@@ -139,7 +139,7 @@ const CODE: [&str; 4] = [
 ];
 
 const HAND_OVER: &str = include_str!("guest/debian.sh");
-const MODULES: [&str; 7] = [
+const MODULES: [&str; 8] = [
     "virtio_pci",
     "virtio_console",
     "virtio_net",
@@ -147,6 +147,7 @@ const MODULES: [&str; 7] = [
     "virtio_blk",
     "erofs",
     "overlay",
+    "autofs4",
 ];
 
 #[cfg(test)]

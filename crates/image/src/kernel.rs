@@ -228,7 +228,7 @@ fn find_modules(folder: &Path, found: &mut Vec<PathBuf>, depth: u32) -> Result<(
 }
 
 /// What a machine needs before it has a root: its consoles, cards, disk, entropy, and the root's file systems.
-const MODULES: [&str; 7] = [
+const MODULES: [&str; 8] = [
     "virtio_pci",
     "virtio_console",
     "virtio_net",
@@ -236,6 +236,7 @@ const MODULES: [&str; 7] = [
     "virtio_blk",
     "erofs",
     "overlay",
+    "autofs4",
 ];
 
 const IMAGE_MAX: u64 = 128 << 20;

@@ -82,6 +82,8 @@ impl Run {
     /// When the program cannot start, fails (with its last words), or the caller gives up.
     pub(crate) fn run(self, progress: &dyn Progress) -> Result<Vec<String>, Error> {
         let mut child = self.spawn()?;
+        // Taken out of the child, because waiting for a child closes what it still holds, and then the watcher kills.
+        let mut lifeline = child.stdin.take();
         let lines = read_lines(&mut child);
         let mut kept = Kept::default();
         let mut ended = false;
@@ -102,7 +104,7 @@ impl Run {
                 Err(RecvTimeoutError::Timeout) if !ended => {
                     ended = child.try_wait().is_ok_and(|status| status.is_some());
                     if ended {
-                        drop(child.stdin.take());
+                        drop(lifeline.take());
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -111,7 +113,7 @@ impl Run {
         let status = child
             .wait()
             .map_err(|error| self.failure(error.to_string(), Vec::new()))?;
-        drop(child.stdin.take());
+        drop(lifeline);
         if status.success() {
             return Ok(kept.output);
         }

@@ -51,7 +51,7 @@ const JOURNALD: &str = "[Journal]\nForwardToConsole=yes\nMaxLevelConsole=debug\n
 const MANAGER: &str =
     "[Manager]\nShowStatus=no\nDefaultTimeoutStartSec=300\nDefaultDeviceTimeoutSec=300\n";
 const USER_MANAGER: &str = "[Manager]\nDefaultTimeoutStartSec=300\n";
-const SYSCTL: &str = "# Set by stage 1 already.\n";
+const SYSCTL: &str = "kernel.hung_task_timeout_secs = 600\nvm.panic_on_oom = 2\n";
 
 /// The script that makes a base system a machine of a test.
 pub(super) fn setup_script() -> String {

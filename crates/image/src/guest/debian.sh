@@ -16,9 +16,14 @@ mount -o move /dev /merged/dev
 mount -o move /proc /merged/proc
 mount -o move /sys /merged/sys
 
+while read -r path value; do
+    [ ! -e "/merged/proc/sys/$path" ] || echo "$value" >"/merged/proc/sys/$path"
+done </lower/etc/hotbed/sysctl
+
 # systemd has units for these, each of which would start a program.
 mkdir /merged/dev/mqueue /merged/dev/hugepages
 mount -t mqueue -o nosuid,nodev,noexec mqueue /merged/dev/mqueue
 mount -t hugetlbfs hugetlbfs /merged/dev/hugepages
+mount -t tracefs -o nosuid,nodev,noexec tracefs /merged/sys/kernel/tracing
 mount -t debugfs -o nosuid,nodev,noexec debugfs /merged/sys/kernel/debug
 exec /bin/busybox switch_root /merged /sbin/init

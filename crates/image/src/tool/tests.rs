@@ -59,6 +59,13 @@ fn a_process_left_behind_does_not_hold_the_build_up() {
 }
 
 #[test]
+fn a_program_that_closes_its_output_early_is_waited_for() {
+    let script = "exec >&- 2>&-; sleep 0.3; exit 7";
+    let error = shell(script).run(&Silent).unwrap_err();
+    assert_eq!(error.to_string(), "the test failed (exit status: 7)");
+}
+
+#[test]
 fn giving_up_kills_the_whole_group_at_once() {
     struct GiveUp(AtomicUsize);
     impl Progress for GiveUp {

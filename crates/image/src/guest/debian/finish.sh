@@ -2,18 +2,71 @@
 # Runs last in every Debian root, after the test's own packages, files and commands.
 set -e
 
-# Two generators cost a program each at every boot: they stay where they have work.
+wants=/usr/lib/systemd/system
+unwant() {
+    target=$1
+    shift
+    for unit; do rm -f "$wants/$target.wants/$unit" "/etc/systemd/system/$target.wants/$unit"; done
+}
+
+# Each of these is a program that would run at every boot and change nothing: the root comes back as it was with every
+# boot, stage 1 has mounted what is to be mounted, and nobody sits at a keyboard. They can be started by hand.
+unwant sysinit.target \
+    dev-hugepages.mount dev-mqueue.mount kmod-static-nodes.service ldconfig.service proc-sys-fs-binfmt_misc.automount \
+    sys-fs-fuse-connections.mount sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
+    systemd-ask-password-console.path systemd-boot-random-seed.service systemd-firstboot.service \
+    systemd-hibernate-clear.service systemd-hwdb-update.service systemd-journal-catalog-update.service \
+    systemd-journal-flush.service systemd-machine-id-commit.service systemd-pstore.service \
+    systemd-random-seed.service systemd-repart.service systemd-sysctl.service systemd-sysusers.service \
+    systemd-tmpfiles-setup-dev-early.service systemd-tmpfiles-setup-dev.service systemd-update-done.service \
+    systemd-update-utmp.service
+unwant sockets.target systemd-journald-audit.socket
+unwant multi-user.target getty.target systemd-ask-password-wall.path systemd-update-utmp-runlevel.service \
+    systemd-user-sessions.service
+unwant timers.target apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
+unwant getty.target getty@tty1.service
+# These come when they are asked for, by their sockets and bus names.
+unwant multi-user.target dbus.service systemd-logind.service
+
+# Modules and kernel settings that the image asks for; stage 1 applies the settings.
+grep -qsv '^ *\(#\|;\|$\)' /etc/modules /etc/modules-load.d/* /usr/lib/modules-load.d/* \
+    || unwant sysinit.target systemd-modules-load.service
+mkdir -p /etc/hotbed
+/usr/lib/systemd/systemd-sysctl --cat-config | grep -v '^ *\(#\|;\|$\)' | while IFS='=' read -r name value; do
+    name=$(echo "$name" | sed 's/^ *-\? *//; s/ *$//')
+    case $name in */*) ;; *) name=$(echo "$name" | tr ./ /.) ;; esac
+    case $name in *'*'*) continue ;; esac
+    echo "$name $(echo "$value" | sed 's/^ *//')"
+done >/etc/hotbed/sysctl
+
+# udev wakes for what is plugged later, unless the root's own mounts wait for it.
+if [ -s /etc/fstab ]; then
+    mkdir -p /etc/systemd/system/hotbed-coldplug.service.d
+    printf '[Unit]\nDefaultDependencies=no\nAfter=\nBefore=sysinit.target local-fs-pre.target\n' \
+        >/etc/systemd/system/hotbed-coldplug.service.d/fstab.conf
+    mkdir -p /etc/systemd/system/sysinit.target.wants
+    ln -sf ../hotbed-coldplug.service /etc/systemd/system/sysinit.target.wants/hotbed-coldplug.service
+else
+    unwant sysinit.target systemd-udevd.service
+    unwant sockets.target systemd-udevd-control.socket systemd-udevd-kernel.socket
+fi
+unwant sysinit.target systemd-udev-trigger.service
+
+# Generators are programs too: those stay that have work here.
 generators=/etc/systemd/system-generators
-has_sysv=
+mkdir -p "$generators"
+for path in /usr/lib/systemd/system-generators/systemd-*; do
+    ln -sf /dev/null "$generators/${path##*/}"
+done
+[ ! -s /etc/fstab ] || rm -f "$generators/systemd-fstab-generator"
 for script in /etc/init.d/*; do
     name=${script##*/}
-    [ -x "$script" ] && [ ! -e "/usr/lib/systemd/system/${name%.sh}.service" ] \
-        && [ ! -e "/etc/systemd/system/${name%.sh}.service" ] && has_sysv=yes
+    [ -x "$script" ] || continue
+    for folder in /usr/lib/systemd/system /etc/systemd/system; do
+        [ ! -e "$folder/$name.service" ] && [ ! -e "$folder/${name%.sh}.service" ] || continue 2
+    done
+    rm -f "$generators/systemd-sysv-generator"
 done
-[ -n "$has_sysv" ] || ln -sf /dev/null "$generators/systemd-sysv-generator"
-[ -z "$has_sysv" ] || rm -f "$generators/systemd-sysv-generator"
-[ -s /etc/fstab ] || ln -sf /dev/null "$generators/systemd-fstab-generator"
-[ ! -s /etc/fstab ] || rm -f "$generators/systemd-fstab-generator"
 
 # Device nodes of modules that are loaded when they are opened, such as /dev/net/tun: with the other temporary files.
 for list in /usr/lib/modules/*/modules.devname; do
