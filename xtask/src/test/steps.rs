@@ -143,6 +143,7 @@ fn clippy(context: &mut Context<'_>) -> anyhow::Result<()> {
             "clippy",
             "--workspace",
             "--all-targets",
+            "--keep-going",
             "--",
             "--deny",
             "warnings",
@@ -152,16 +153,20 @@ fn clippy(context: &mut Context<'_>) -> anyhow::Result<()> {
 }
 
 fn doc(context: &mut Context<'_>) -> anyhow::Result<()> {
-    let job = cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    let job = cargo(&["doc", "--workspace", "--no-deps", "--keep-going"])
+        .env("RUSTDOCFLAGS", "-D warnings");
     context.run("", job)?;
     Ok(())
 }
 
 fn fuzz(context: &mut Context<'_>) -> anyhow::Result<()> {
-    // A folder of its own below target/: its dependencies are locked apart from the workspace's.
-    let target = context.workspace.target().join("fuzz");
-    let job =
-        cargo(&["check", "--manifest-path", "fuzz/Cargo.toml"]).env("CARGO_TARGET_DIR", target);
+    let manifest = context.workspace.root().join("fuzz/Cargo.toml");
+    let job = cargo(&["check", "--manifest-path"])
+        .args([&manifest])
+        // A folder of its own below target/: its dependencies are locked apart from the workspace's.
+        .env("CARGO_TARGET_DIR", context.workspace.target().join("fuzz"))
+        // Nothing is linked, so any file will do for libFuzzer; without one it is compiled, which takes a C++ compiler.
+        .env("CUSTOM_LIBFUZZER_PATH", manifest);
     context.run("", job)?;
     Ok(())
 }
