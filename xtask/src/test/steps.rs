@@ -80,7 +80,7 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "build",
-        about: "programs and tests compile",
+        about: "the program and all tests compile",
         purposes: &[Purpose::Build],
         after: &[],
         body: build,
@@ -171,8 +171,9 @@ fn fuzz(context: &mut Context<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The program as a user builds it, and the tests.
 fn build(context: &mut Context<'_>) -> anyhow::Result<()> {
-    if context.run("programs", cargo(&["build", "--workspace"]))? {
+    if context.run("hotbed", cargo(&["build", "--package", "hotbed-cli"]))? {
         context.run("tests", cargo(&["test", "--workspace", "--no-run"]))?;
     }
     Ok(())
@@ -201,14 +202,9 @@ fn doctest(context: &mut Context<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Each benchmark once, unoptimised: it runs, and its checks of its own results hold.
 fn bench(context: &mut Context<'_>) -> anyhow::Result<()> {
-    let job = cargo(&[
-        "test",
-        "--package",
-        "hotbed-benches",
-        "--no-fail-fast",
-        "--benches",
-    ]);
+    let job = cargo(&["test", "--workspace", "--no-fail-fast", "--bench", "*"]);
     context.run("", job)?;
     Ok(())
 }
