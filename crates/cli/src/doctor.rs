@@ -3,9 +3,8 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use anstream::println;
+use anstream::{eprintln, println};
 use hotbed_driver::config::{BOOT_TIMEOUT, TestConfig};
-use hotbed_driver::log::{Colours, Level};
 use hotbed_driver::{Call, Log, Options, Testbed};
 use hotbed_image::Cache;
 use owo_colors::OwoColorize;
@@ -96,8 +95,8 @@ fn check_space(what: &str, folder: Option<PathBuf>) -> bool {
 
 /// Finds out what runs guests here, by booting one unless that was done before.
 fn check_accelerator() -> bool {
-    let log = Log::stderr(Colours::Auto);
-    log.set_level(Level::Warning);
+    eprintln!("finding out what runs machines here; this may boot one …");
+    let log = Log::to(Box::new(std::io::sink()), false);
     let config = TestConfig {
         machines: Vec::new(),
         vlans: Vec::new(),
@@ -136,9 +135,9 @@ fn is_program(file: &Path) -> bool {
 }
 
 fn good(what: &str, found: impl Display) {
-    println!("{} {what}: {found}", "ok  ".green());
+    println!("{} {what}: {found}", "ok ".green());
 }
 
 fn bad(what: &str, problem: impl Display) {
-    println!("{} {what}: {problem}", "BAD ".red().bold());
+    println!("{} {what}: {problem}", "BAD".red().bold());
 }

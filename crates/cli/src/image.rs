@@ -1,6 +1,8 @@
 //! `hotbed image`, and the images that a test needs before it runs.
 
+use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use anstream::{eprintln, println};
 use hotbed_driver::config::MachineKind;
@@ -13,7 +15,11 @@ use crate::arguments::ImageCommand;
 use crate::progress;
 use crate::report::{self, Exit};
 
-/// Builds or finds the images of all machines of a test, so that booting does not have to.
+/// How much of a digest is shown.
+const DIGEST_SHOWN: usize = 12;
+
+/// Builds or finds the images of all machines of a test, so that booting does not have to. When that fails, the testbed is
+/// stopped and it is said why.
 pub(crate) fn prepare(testbed: &Testbed, _interpreter: &Interpreter) -> Result<(), Exit> {
     let signals = Signals::default();
     let call = Call {
@@ -22,6 +28,7 @@ pub(crate) fn prepare(testbed: &Testbed, _interpreter: &Interpreter) -> Result<(
     };
     let result = progress::show(|progress| testbed.prepare_images(progress, &call));
     result.map_err(|error| {
+        testbed.stop(); // The last line is the verdict.
         if let Some(signal) = signals.signal() {
             eprintln!("{} by {}", "interrupted".yellow().bold(), signal.name());
             return Exit::Signal(signal);
@@ -106,6 +113,72 @@ fn specs_of_test(path: &Path) -> Result<Vec<Spec>, Exit> {
     Ok(specs)
 }
 
+/// Lists what the cache holds: kind, digest, size, age.
 fn list() -> Exit {
+    let listed = Cache::open()
+        .map_err(|error| report::chain(&error))
+        .and_then(|cache| {
+            let folder = cache.root().join("entries");
+            let entries = entries(&folder)
+                .map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
+            Ok((cache, entries))
+        });
+    let (cache, entries) = match listed {
+        Ok(listed) => listed,
+        Err(message) => {
+            report::problem(message);
+            return Exit::HostFailed;
+        }
+    };
+    let mut sum = 0;
+    for Entry { name, bytes, age } in &entries {
+        let (kind, digest) = name.split_once('-').unwrap_or((name, ""));
+        let digest: String = digest.chars().take(DIGEST_SHOWN).collect();
+        println!("{kind:<8} {digest} {:>6} MiB  {}", bytes >> 20, spell(*age));
+        sum += bytes;
+    }
+    println!(
+        "{} entries, {} MiB in {}",
+        entries.len(),
+        sum >> 20,
+        cache.root().display()
+    );
     Exit::Success
+}
+
+/// One thing that was built.
+struct Entry {
+    /// `<kind>-<digest>`.
+    name: String,
+    bytes: u64,
+    age: Duration,
+}
+
+/// The cache's entries, sorted by name.
+fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let mut bytes = 0;
+        for file in std::fs::read_dir(entry.path())? {
+            bytes += file?.metadata()?.len();
+        }
+        let made = entry.metadata()?.modified()?;
+        entries.push(Entry {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            bytes,
+            age: made.elapsed().unwrap_or_default(), // A clock that was set back makes things from the future.
+        });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+/// How long ago, in the largest unit that fits.
+fn spell(age: Duration) -> String {
+    match age.as_secs() / 60 {
+        minutes @ 0..60 => format!("{minutes} min ago"),
+        minutes @ 60..1440 => format!("{} h ago", minutes / 60),
+        minutes => format!("{} days ago", minutes / 1440),
+    }
 }

@@ -47,10 +47,7 @@ pub(crate) fn run(options: RunOptions) -> Exit {
             hotbed_python::flush();
             judge(&testbed, outcome, start.elapsed())
         }
-        Err(exit) => {
-            testbed.stop();
-            exit
-        }
+        Err(exit) => exit,
     };
     testbed.log().flush();
     exit
@@ -205,7 +202,7 @@ fn verdict_failed(what: &str) {
 fn name_console_logs(testbed: &Testbed) {
     for machine in testbed.machines() {
         let path = machine.console_log_path();
-        if path.exists() {
+        if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
             eprintln!("console of {}: {}", machine.name(), path.display());
         }
     }

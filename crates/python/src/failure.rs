@@ -62,13 +62,27 @@ pub(crate) fn summary(py: Python<'_>, script: &Path, error: &PyErr) -> String {
     let (class, message) = class_and_message(py, error);
     let first = message.lines().next().unwrap_or_default();
     let what = match class.as_str() {
-        "RequestedAssertionFailed" | "MachineError" if !first.is_empty() => first.to_owned(),
+        "RequestedAssertionFailed" if !first.is_empty() => first.to_owned(),
+        "MachineError" if !first.is_empty() => first_and_last(&message),
         _ if first.is_empty() => class,
         _ => format!("{class}: {first}"),
     };
     match place(py, script, error) {
         Some(place) => format!("{place}: {what}"),
         None => what,
+    }
+}
+
+/// What failed, and QEMU's last word on it.
+fn first_and_last(message: &str) -> String {
+    let mut lines = message
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    match lines.next_back() {
+        Some(last) => format!("{}: {last}", first.trim_end_matches(['.', ':'])),
+        None => first.to_owned(),
     }
 }
 

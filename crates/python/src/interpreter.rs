@@ -30,7 +30,7 @@ impl Interpreter {
     /// Environment variables (`PYTHONPATH`, `PYTHONUTF8`, …) and the user's site-packages count as they do for a plain
     /// `python3`. An active virtual environment (`VIRTUAL_ENV`) counts when it is of the Python that this was linked
     /// with. From here on SIGINT raises `KeyboardInterrupt`, and SIGTERM and SIGHUP raise `SystemExit`, in the script or
-    /// at the next [`Interpreter::poll_signal`]; signals that are ignored when this is called stay ignored.
+    /// in a call that asks [`Signals`](crate::Signals); signals that are ignored when this is called stay ignored.
     ///
     /// # Errors
     ///

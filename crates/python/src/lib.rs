@@ -42,3 +42,8 @@ pub use interpreter::{Interpreter, flush};
 pub use run::{Outcome, RunRequest, run};
 pub use script::Script;
 pub use signals::Signal;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

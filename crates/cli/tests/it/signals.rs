@@ -7,9 +7,9 @@ use crate::support::{Place, Running};
 /// From Ctrl-C to the exception in the script.
 const LATENCY_MAX: Duration = Duration::from_millis(100);
 
-/// Starts a script that says `ready` and then does `body`, sends the signal, and gives the status and the output.
+/// Starts a script, sends the signal when it says `ready`, and gives the status and the output.
 fn interrupt(place: &Place, body: &str, signal: &str) -> (i32, String) {
-    place.script(&format!("import sys, time\nprint('ready')\n{body}"));
+    place.script(&format!("import sys, time\n{body}"));
     let mut running = Running::start(&mut place.command(&["run", "test.py"]));
     running.wait_for("ready");
     running.signal(signal);
@@ -19,49 +19,74 @@ fn interrupt(place: &Place, body: &str, signal: &str) -> (i32, String) {
 #[test]
 fn ctrl_c_ends_python_that_sleeps_or_runs() {
     for body in [
-        "time.sleep(60)\n",
-        "while True:\n    pass\n",
-        "retry(lambda last: False)\n",
+        "time.sleep(60)",
+        "exec('while True: pass')",
+        "retry(lambda last: False)",
     ] {
         let place = Place::new();
-        let (status, output) = interrupt(&place, body, "INT");
+        let (status, output) = interrupt(&place, &format!("print('ready'); {body}\n"), "INT");
         assert_eq!(status, 130, "{output}");
-        assert!(output.contains("KeyboardInterrupt"), "{output}");
-        assert!(output.contains("test.py\", line "), "{output}");
-        assert!(
-            output.contains("interrupted by Ctrl-C (SIGINT) after"),
-            "{output}"
-        );
+        for words in [
+            "KeyboardInterrupt",
+            "test.py\", line 5",
+            "interrupted by Ctrl-C (SIGINT) after",
+        ] {
+            assert!(output.contains(words), "no {words:?} in {output}");
+        }
         assert!(place.leftovers().is_empty());
     }
 }
 
+/// Defines `latencies(call)`: how long from Ctrl-C to the exception, five times, in milliseconds; sorted.
+pub(crate) const LATENCIES: &str = "import os, signal, threading, time\n\
+    def latencies(call):\n    \
+        found = []\n    \
+        for _ in range(5):\n        \
+            sent = []\n        \
+            def send():\n            \
+                sent.append(time.monotonic())\n            \
+                os.kill(os.getpid(), signal.SIGINT)\n        \
+            timer = threading.Timer(0.3, send)\n        \
+            timer.start()\n        \
+            try:\n            \
+                call()\n        \
+            except KeyboardInterrupt:\n            \
+                found.append(round(1000 * (time.monotonic() - sent[0])))\n        \
+            else:\n            \
+                raise AssertionError('it was not interrupted')\n        \
+            timer.join()\n    \
+        return sorted(found)\n";
+
+/// Checks a line `latencies [1, 2, 3, 4, 5]`: the middle one counts, as a loaded host may be late once.
+#[track_caller]
+pub(crate) fn check_latencies(output: &str) {
+    let line = output
+        .lines()
+        .find_map(|line| line.strip_prefix("latencies ["));
+    let list = line.expect("latencies").trim_end_matches(']');
+    let list: Vec<u128> = list
+        .split(", ")
+        .map(|ms| ms.parse().expect("a number"))
+        .collect();
+    println!("from Ctrl-C to the exception: {list:?} ms");
+    assert!(list[2] < LATENCY_MAX.as_millis(), "{list:?}");
+}
+
 #[test]
-fn ctrl_c_is_an_exception_that_the_script_may_catch() {
-    let body = "try:\n    retry(lambda last: False)\nexcept KeyboardInterrupt:\n    print('caught', time.time())\n";
+fn ctrl_c_is_an_exception_that_comes_quickly_and_may_be_caught() {
     let place = Place::new();
-    place.script(&format!("import time\nprint('ready')\n{body}"));
-    let mut running = Running::start(&mut place.command(&["run", "test.py"]));
-    running.wait_for("ready");
-    let sent = std::time::SystemTime::now();
-    running.signal("INT");
-    let (status, output) = running.wait();
-    assert_eq!(status, 0, "{output}");
-    let caught = output.lines().find_map(|line| line.strip_prefix("caught "));
-    let caught: f64 = caught.expect("it was caught").parse().expect("a time");
-    let sent = sent
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("after 1970");
-    let latency = caught - sent.as_secs_f64();
-    println!("Ctrl-C to exception: {:.0} ms", latency * 1000.0);
-    assert!(latency < LATENCY_MAX.as_secs_f64(), "{latency} s");
+    let ended = place.run_script(&format!(
+        "{LATENCIES}print('latencies', latencies(lambda: retry(lambda last: False)))\n"
+    ));
+    ended.expect(0, &["passed in"]);
+    check_latencies(&ended.stdout);
 }
 
 #[test]
 fn sigterm_and_sighup_run_finally_blocks_and_clean_up() {
     for (name, status) in [("TERM", 143), ("HUP", 129)] {
         let place = Place::new();
-        let body = "try:\n    time.sleep(60)\nfinally:\n    print('finally')\n";
+        let body = "try:\n    print('ready'); time.sleep(60)\nfinally:\n    print('finally')\n";
         let (ended, output) = interrupt(&place, body, name);
         assert_eq!(ended, status, "{output}");
         assert!(output.contains("finally"), "{output}");
@@ -81,7 +106,7 @@ fn a_signal_does_not_wait_for_threads() {
     let (status, output) = interrupt(
         &place,
         "import threading\nthreading.Thread(target=time.sleep, args=(50,)).start()\n\
-         threading.Thread(target=retry, args=(lambda last: False,)).start()\ntime.sleep(50)\n",
+         threading.Thread(target=retry, args=(lambda last: False,)).start()\nprint('ready'); time.sleep(50)\n",
         "INT",
     );
     assert_eq!(status, 130, "{output}");

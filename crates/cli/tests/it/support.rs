@@ -14,7 +14,7 @@ pub(crate) const ONE_MACHINE: &str = "# /// hotbed\n# [machines.alice]\n# ///\n"
 /// The line of a script's first statement after [`ONE_MACHINE`].
 pub(crate) const FIRST_LINE: usize = 4;
 /// How long a test waits for a line or for the end of a process.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A folder in which the binary runs; its testbeds live in a folder of their own below it.
 pub(crate) struct Place {
@@ -118,14 +118,17 @@ impl Ended {
         let stdout = read_all(child.stdout.take().expect("a pipe"));
         let stderr = read_all(child.stderr.take().expect("a pipe"));
         let deadline = Instant::now() + PATIENCE;
-        let mut status = None;
-        while status.is_none() && Instant::now() < deadline {
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                break Some(status);
+            }
+            if Instant::now() >= deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                break None;
+            }
             thread::sleep(Duration::from_millis(5));
-            status = child.try_wait().expect("a child");
-        }
-        if status.is_none() {
-            let _ = child.kill();
-        }
+        };
         let ended = Self {
             code: status.and_then(|status| status.code()),
             stdout: stdout.join().expect("a reader"),

@@ -127,7 +127,10 @@ fn a_missing_qemu_is_named_with_what_to_do() {
     place.script("alice.start()\n");
     let mut command = place.command(&["run", "test.py"]);
     let ended = Ended::of(command.env("HOTBED_QEMU", "/nowhere/qemu-system-x86_64"));
-    ended.expect(3, &["/nowhere/qemu-system-x86_64", "install"]);
+    ended.expect(
+        3,
+        &["/nowhere/qemu-system-x86_64", "package `qemu-system-x86`"],
+    );
     assert!(place.leftovers().is_empty());
 }
 
