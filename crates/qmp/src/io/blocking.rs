@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::connect::connect_when_there;
-use super::link::unless_null;
+use super::link::{GREETING, unless_null};
 use crate::commands::Command;
 use crate::error::Error;
 use crate::wire::{Event, Execution, Greeting};
@@ -19,6 +19,7 @@ mod handle;
 mod pending;
 
 use handle::Handle;
+pub use handle::Opening;
 pub use pending::Pending;
 
 /// A session with a QEMU, for many threads at once.
@@ -60,9 +61,19 @@ impl Client {
     ///
     /// If the other end does not greet by `until`, or does not speak QMP.
     pub fn from_stream(stream: UnixStream, until: Instant) -> Result<Client, Error> {
-        Ok(Client {
-            handle: Arc::new(Handle::open(stream, until)?),
+        let client = Client::begin(stream)?.wait(until)?;
+        client.ok_or_else(|| Error::Timeout {
+            command: GREETING.to_owned(),
         })
+    }
+
+    /// Begins to negotiate over a socket that is connected already, and leaves waiting to the caller.
+    ///
+    /// # Errors
+    ///
+    /// If the host has no more files or threads.
+    pub fn begin(stream: UnixStream) -> Result<Opening, Error> {
+        Opening::begin(stream)
     }
 
     /// Gives what QEMU said when the session began.

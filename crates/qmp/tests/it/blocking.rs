@@ -318,6 +318,31 @@ fn qemu_that_greets_twice_is_no_different() {
 }
 
 #[test]
+fn opening_that_reached_its_deadline_can_be_resumed() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let mut opening = Client::begin(theirs).unwrap();
+    assert!(opening.wait(soon()).unwrap().is_none());
+    ours.write_all(GREETING.as_bytes()).unwrap();
+    assert!(opening.wait(soon()).unwrap().is_none());
+    let id = command_id(&mut ours);
+    ours.write_all(json!({"return": {}, "id": id}).to_string().as_bytes())
+        .unwrap();
+    let client = opening.wait(late()).unwrap().unwrap();
+    assert!(matches!(opening.wait(late()), Err(Error::Answered { .. })));
+    drop(opening);
+    assert!(!client.is_closed());
+    drop(ours);
+    assert!(client.wait_closed(late()));
+}
+
+/// Reads one command, and gives its number.
+fn command_id(stream: &mut UnixStream) -> Value {
+    let mut command = [0; 512];
+    let count = stream.read(&mut command).unwrap();
+    serde_json::from_slice::<Value>(&command[..count]).unwrap()["id"].take()
+}
+
+#[test]
 fn large_answer_is_read_whole() {
     let text = "x\"\\{".repeat(8 << 20);
     let answer = json!({ "text": text });
@@ -347,15 +372,9 @@ fn last_clone_closes_the_session() {
     let connecting = thread::spawn(move || Client::from_stream(theirs, late()).unwrap());
     ours.write_all(hotbed_qmp::fake::GREETING.as_bytes())
         .unwrap();
-    let mut negotiation = [0; 512];
-    let count = ours.read(&mut negotiation).unwrap();
-    let negotiation: Value = serde_json::from_slice(&negotiation[..count]).unwrap();
-    ours.write_all(
-        json!({"return": {}, "id": negotiation["id"]})
-            .to_string()
-            .as_bytes(),
-    )
-    .unwrap();
+    let id = command_id(&mut ours);
+    ours.write_all(json!({"return": {}, "id": id}).to_string().as_bytes())
+        .unwrap();
     let client = connecting.join().unwrap();
     let clone = client.clone();
     let pending = client.submit("hold", Value::Null, &[]).unwrap();

@@ -11,6 +11,7 @@ use std::time::Instant;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 
+use super::Client;
 use crate::error::Error;
 use crate::io::link::{GREETING, Link, READ_SIZE, receive};
 use crate::state::Over;
@@ -43,9 +44,19 @@ struct Shared {
     news: Condvar,
 }
 
-impl Handle {
-    /// Starts the thread, and waits for the end of negotiation.
-    pub(super) fn open(socket: UnixStream, until: Instant) -> Result<Handle, Error> {
+/// A session that is being opened: QEMU is still to greet, or to end negotiation.
+///
+/// If it is dropped, the session is given up.
+#[derive(Debug)]
+pub struct Opening {
+    shared: Arc<Shared>,
+    /// Goes to the session when it is open.
+    reader: Option<Reader>,
+}
+
+impl Opening {
+    /// Starts the thread.
+    pub(super) fn begin(socket: UnixStream) -> Result<Opening, Error> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| Error::Socket(error.into()))?;
         let link = Mutex::new(Link::new());
@@ -56,17 +67,36 @@ impl Handle {
             news: Condvar::new(),
         });
         let reader = Reader::start(&shared).map_err(Error::Socket)?;
-        let greeting = shared.wait(until, Link::negotiated)?;
-        let greeting = greeting.ok_or_else(|| Error::Timeout {
-            command: GREETING.to_owned(),
-        })?;
-        Ok(Handle {
+        Ok(Opening {
             shared,
-            greeting,
-            _reader: reader,
+            reader: Some(reader),
         })
     }
 
+    /// Gives the client as soon as negotiation is over; none at `until`, after which the caller may wait again.
+    ///
+    /// # Errors
+    ///
+    /// If the other end goes away or does not speak QMP, or the client was given already.
+    pub fn wait(&mut self, until: Instant) -> Result<Option<Client>, Error> {
+        let Some(greeting) = self.shared.wait(until, Link::negotiated)? else {
+            return Ok(None);
+        };
+        let reader = self.reader.take().ok_or_else(|| Error::Answered {
+            command: GREETING.to_owned(),
+        })?;
+        let shared = Arc::clone(&self.shared);
+        Ok(Some(Client {
+            handle: Arc::new(Handle {
+                shared,
+                greeting,
+                _reader: reader,
+            }),
+        }))
+    }
+}
+
+impl Handle {
     pub(super) fn greeting(&self) -> &Greeting {
         &self.greeting
     }
