@@ -58,7 +58,7 @@ pub fn recv_datagrams(
             socket.as_raw_fd(),
             headers.as_mut_ptr(),
             BATCH as libc::c_uint,
-            libc::MSG_WAITFORONE | if std::env::var_os("NB").is_some() { libc::MSG_DONTWAIT } else { 0 },
+            libc::MSG_WAITFORONE,
             ptr::null_mut(),
         )
     };
