@@ -163,6 +163,8 @@ impl Shell {
 
     /// Sends bytes as they are, for example `poweroff\n`; the shell reads them when it has nothing else to do.
     ///
+    /// An answer that was waited for is abandoned.
+    ///
     /// # Errors
     ///
     /// [`Error::Backlog`], [`Error::Closed`], [`Error::Socket`].

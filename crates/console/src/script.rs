@@ -179,8 +179,14 @@ pub(crate) fn put_line(number: u64, target: &str, len: u64) -> Result<String, Er
 /// What stands before each chunk of a file.
 pub(crate) const PUT_MORE: &[u8] = b"+\n";
 
-/// Writes what stands after a file. Should the shell read it as a command, it does nothing.
-pub(crate) fn put_end(session: &str) -> String {
+/// Writes what lets the guest send another block of output.
+pub(crate) fn go_on(session: &str) -> String {
+    format!(": {session} ok\n")
+}
+
+/// Writes what ends a file, and an answer that is not wanted any more. Where nobody waits for it, it is a command that does
+/// nothing.
+pub(crate) fn end(session: &str) -> String {
     format!("\n: {session} end\n")
 }
 

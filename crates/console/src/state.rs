@@ -153,21 +153,6 @@ impl Session {
         self.parser.heard()
     }
 
-    /// What the session holds, in bytes.
-    #[must_use]
-    pub fn capacity(&self) -> usize {
-        let output = |progress: &Progress| {
-            if let Progress::Output(piece) = progress {
-                piece.capacity()
-            } else {
-                0
-            }
-        };
-        self.parser.capacity()
-            + self.queue.capacity()
-            + self.progress.iter().map(output).sum::<usize>()
-    }
-
     /// The error for a stream that has ended.
     #[must_use]
     pub fn closed_error(&self) -> Error {
@@ -213,11 +198,11 @@ impl Session {
     /// As [`Shell::begin`](crate::Shell::begin).
     pub fn begin_detached(&mut self, script: &str) -> Result<(), Error> {
         self.begin(&Command::new(script))?;
-        self.forget();
+        self.abandon();
         Ok(())
     }
 
-    /// Queues bytes as they are.
+    /// Queues bytes as they are. An answer is not waited for any more: the guest would take them for a word about that.
     ///
     /// # Errors
     ///
@@ -230,25 +215,31 @@ impl Session {
         if waiting + bytes.len() > BACKLOG_MAX {
             return Err(Error::Backlog(waiting));
         }
+        self.abandon();
         self.enqueue(bytes);
         Ok(())
     }
 
     /// Queues the line that begins the next thing.
     fn start(&mut self, line: &str, waiting_for: String) -> Result<(), Error> {
-        if self.closed {
-            return Err(self.closed_error());
-        }
-        if !self.ready {
+        if !self.ready && !self.closed {
             return Err(Error::NotReady);
         }
-        self.abandon_put()?;
         self.send(line.as_bytes())?;
-        self.forget();
         self.last += 1;
         self.parser.want(Some(self.last));
         self.waiting_for = Some(waiting_for);
         Ok(())
+    }
+
+    /// Waits for no answer any more, and tells the guest, so that it does not wait for a word about the answer either.
+    fn abandon(&mut self) {
+        if self.put.is_some() {
+            self.abandon_put();
+        } else if self.waiting_for.is_some() {
+            self.enqueue(script::end(&self.name).as_bytes());
+        }
+        self.forget();
     }
 
     fn enqueue(&mut self, bytes: &[u8]) {
@@ -276,14 +267,15 @@ impl Session {
     fn handle_event(&mut self, event: Event) {
         match event {
             Event::Announced => {
-                self.drop_queue();
                 self.put = None;
                 if self.waiting_for.is_some() {
                     self.fail(|waiting_for| Error::Restarted { waiting_for });
                 }
+                self.drop_queue(); // It was meant for the shell before.
                 self.assume_ready();
             }
             Event::Output(piece) => self.progress.push_back(Progress::Output(piece)),
+            Event::Paused => self.enqueue(script::go_on(&self.name).as_bytes()),
             Event::Discard => self.progress.push_back(Progress::Discard),
             Event::End(status) => {
                 self.put_over();
@@ -317,14 +309,11 @@ impl Session {
 
     /// The command's answer will not come; what came of it before stays.
     fn fail(&mut self, error: impl FnOnce(String) -> Error) {
-        let waiting_for = self.waiting();
-        // The file's rest must still be sent before anything else, so that the guest stays in step.
-        if self.abandon_put().is_ok() {
-            self.put = None;
-        }
-        self.parser.want(None);
-        self.waiting_for = None;
-        self.failure = Some(error(waiting_for));
+        let failure = error(self.waiting());
+        let progress = std::mem::take(&mut self.progress);
+        self.abandon();
+        self.progress = progress;
+        self.failure = Some(failure);
     }
 
     fn waiting(&self) -> String {

@@ -1,14 +1,19 @@
 //! Finds the answers in what comes from the guest.
 //!
 //! The form of an answer stands at the top of `script/prelude.sh`. Each carries the session's random name and the number
-//! of its command, so that nothing else on the console is taken for one: kernel messages, what a stray process writes, the
-//! late answer of an abandoned command. [`Parser`] looks at each byte once or twice, whatever the pieces, and keeps no more
-//! than [`INPUT_MAX`] + [`TEXT_MAX`] of them; output leaves it as it comes.
+//! of its command, so that nothing else on the console is taken for one: kernel messages, what a stray process writes,
+//! the late answer of an abandoned command. And each part of its output has a length, which is checked before the part
+//! is handed out: QEMU drops what the host does not read in time.
+//!
+//! [`Parser`] looks at each byte once or twice, whatever the pieces, and keeps no more than [`INPUT_MAX`] +
+//! [`TEXT_MAX`] + [`BLOCK_MAX`] of them.
+
+use std::collections::VecDeque;
+use std::ops::Range;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use memchr::memmem;
-use std::collections::VecDeque;
 
 mod fuzz;
 mod head;
@@ -16,7 +21,7 @@ mod head;
 mod tests;
 
 pub use fuzz::fuzz_answers;
-use head::{Frame, Head, Kind, Parsed, Verdict};
+use head::{Frame, Head, Kind, Mark, Parsed, Verdict};
 
 /// What the guest prints when its root shell is ready.
 pub const ANNOUNCEMENT: &[u8] = b"Spawning backdoor root shell...";
@@ -24,23 +29,23 @@ pub const ANNOUNCEMENT: &[u8] = b"Spawning backdoor root shell...";
 /// How many bytes the parser takes at once.
 pub const INPUT_MAX: usize = 64 << 10;
 
-/// The longest output that an answer may hold as it is; the guest's own limit is lower.
+/// The longest text that an answer may begin with; the guest's own limit is lower.
 pub const TEXT_MAX: usize = 4 << 10;
+
+/// The longest block of output. A block of this length has another one behind it.
+pub const BLOCK_MAX: usize = 64 << 10;
+
+/// A block of base64 of this length has another one behind it.
+pub const BASE64_BLOCK: usize = 4 << 10;
 
 /// How much is kept of what is no answer.
 pub const HEARD_MAX: usize = 16 << 10;
 
-/// How much of a stream of base64 is held back until it is clear that it goes on: an announcement in its midst is found.
-const HELD_BACK: usize = 32;
-
-/// Stands between the text of an answer and the base64 that follows it.
-const SEPARATOR: u8 = 1;
-
 /// The status of a command that was ended after its timeout.
 const TIMED_OUT: u8 = 124;
 
-/// What the guest sends for a newline in an answer of kind `~`.
-const NEWLINE: u8 = 30;
+/// Stands in a text before a byte that says what is meant.
+const ESCAPE: u8 = 30;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub enum Event {
     Announced,
     /// A piece of the wanted command's output, never empty.
     Output(Vec<u8>),
+    /// The guest waits for leave to send more of the wanted command's output.
+    Paused,
     /// The output so far is to be forgotten: another attempt follows.
     Discard,
     /// The wanted command ended with this status.
@@ -70,10 +77,12 @@ enum Place {
     Outside,
     /// Behind the head of an answer that ends with its text.
     Whole(Head),
-    /// In the text of a longer answer, of which so much is to come.
-    Text(Head, usize),
-    /// In the base64 of a longer answer.
-    Stream(Head),
+    /// In a block of a longer answer; the first begins with the text. So many of its bytes hold no mark.
+    Block {
+        head: Head,
+        first: bool,
+        searched: usize,
+    },
 }
 
 /// Turns what comes from the guest, in any pieces, into [`Event`]s.
@@ -85,6 +94,8 @@ pub struct Parser {
     announcement_finder: memmem::Finder<'static>,
     wanted: Option<u64>,
     place: Place,
+    /// Base64 of which the rest is in the next block.
+    group: Vec<u8>,
     /// What is not decided yet.
     buffer: Vec<u8>,
     heard: Vec<u8>,
@@ -102,6 +113,7 @@ impl Parser {
             name,
             wanted: None,
             place: Place::Outside,
+            group: Vec::new(),
             buffer: Vec::new(),
             heard: Vec::new(),
             events: VecDeque::new(),
@@ -111,7 +123,7 @@ impl Parser {
     /// Sets the number of the command whose answer is wanted. All others are skipped.
     pub fn want(&mut self, number: Option<u64>) {
         self.wanted = number;
-        self.events.clear();
+        self.events.retain(|event| *event == Event::Announced);
     }
 
     /// Forgets what was not decided yet.
@@ -127,8 +139,8 @@ impl Parser {
     pub fn handle_input(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
         let mut at = 0;
-        while let Some(next) = self.step(at) {
-            at = next;
+        while let Some(used) = self.step(at) {
+            at += used;
         }
         self.buffer.drain(..at);
     }
@@ -153,34 +165,17 @@ impl Parser {
         last
     }
 
-    /// What the parser holds, in bytes.
-    #[must_use]
-    pub fn capacity(&self) -> usize {
-        let output = |event: &Event| {
-            if let Event::Output(piece) = event {
-                piece.capacity()
-            } else {
-                0
-            }
-        };
-        self.buffer.capacity()
-            + self.heard.capacity()
-            + self.events.iter().map(output).sum::<usize>()
-    }
-
-    /// Goes on from this place in the buffer. Says up to where it is decided now, or nothing if more bytes are needed.
+    /// Goes on from this place in the buffer. Says how much is decided, or nothing if that needs more bytes.
     fn step(&mut self, at: usize) -> Option<usize> {
-        let used = match self.place {
+        match self.place {
             Place::Outside => self.search(at),
             Place::Whole(head) => self.whole(at, head),
-            Place::Text(head, left) => self.text(at, head, left),
-            Place::Stream(head) => self.stream(at, head),
-        }?;
-        debug_assert!(
-            used <= self.buffer.len() - at,
-            "more was decided than is there"
-        );
-        Some(at + used)
+            Place::Block {
+                head,
+                first,
+                searched,
+            } => self.block(at, head, first, searched),
+        }
     }
 
     /// Looks for the start of an answer, or for an announcement.
@@ -203,37 +198,29 @@ impl Parser {
             return (used > 0).then_some(used);
         };
         let after = name + self.name.len();
-        let sign = name
-            .checked_sub(1)
-            .and_then(|before| rest.get(before))
-            .copied();
-        match sign {
-            Some(b'<') => match head::frame(&rest[after..]) {
-                Parsed::Partial => {
-                    self.hear(at, name - 1);
-                    (name > 1).then_some(name - 1)
-                }
-                Parsed::Wrong => {
-                    self.garbled(None, "its head");
-                    Some(after)
-                }
-                Parsed::Value(frame, len) => {
-                    self.hear(at, name - 1);
-                    self.begin(frame);
-                    Some(after + len)
-                }
-            },
-            Some(b'|') => match head::tail(&rest[after..]) {
-                Parsed::Partial => (name > 1).then(|| {
-                    self.hear(at, name - 1);
-                    name - 1
-                }),
-                Parsed::Wrong => Some(after),
-                Parsed::Value((number, _), len) => {
-                    self.garbled(Some(number), "no head");
-                    Some(after + len)
-                }
-            },
+        let start = name.saturating_sub(1);
+        match (
+            &rest[start..name],
+            head::frame(&rest[after..]),
+            head::mark(&rest[after..]),
+        ) {
+            (b"<", Parsed::Partial, _) | (b"|", _, Parsed::Partial) => {
+                self.hear(at, start);
+                (start > 0).then_some(start)
+            }
+            (b"<", Parsed::Value(frame, len), _) => {
+                self.hear(at, start);
+                self.begin(frame);
+                Some(after + len)
+            }
+            (b"<", Parsed::Wrong, _) => {
+                self.garbled(None, "its head");
+                Some(after)
+            }
+            (b"|", _, Parsed::Value((number, _), len)) => {
+                self.garbled(Some(number), "it has no head");
+                Some(after + len)
+            }
             _ => Some(after),
         }
     }
@@ -242,131 +229,140 @@ impl Parser {
         match frame {
             Frame::Go(number) => self.emit(number, Event::Go),
             Frame::Stop(number) => self.emit(number, Event::Stop),
+            Frame::Answer(head) if head.kind == Kind::Whole => self.place = Place::Whole(head),
             Frame::Answer(head) => {
-                self.place = match head.kind {
-                    Kind::Plain | Kind::Lines => Place::Whole(head),
-                    Kind::More | Kind::Nul => Place::Text(head, head.len),
-                }
+                self.group.clear();
+                self.place = Place::Block {
+                    head,
+                    first: true,
+                    searched: 0,
+                };
             }
         }
     }
 
-    /// Takes an answer that is complete with its text, all at once: so that nothing of a damaged one is handed out.
+    /// Takes an answer that is complete with its text.
     fn whole(&mut self, at: usize, head: Head) -> Option<usize> {
         let rest = &self.buffer[at..];
-        let tail = rest.get(head.len..)?;
-        match self.tail(tail, head.number) {
-            Parsed::Partial => None,
-            Parsed::Wrong => {
-                self.place = Place::Outside;
-                self.garbled(Some(head.number), "its text");
-                Some(0)
+        let (verdict, len) = match self.mark(rest.get(head.len..)?) {
+            Parsed::Partial => return None,
+            Parsed::Value((number, Mark::End(verdict)), len) if number == head.number => {
+                (verdict, len)
             }
-            Parsed::Value(verdict, len) => {
-                let mut text = rest[..head.len].to_vec();
-                if head.kind == Kind::Lines {
-                    text.iter_mut()
-                        .filter(|byte| **byte == NEWLINE)
-                        .for_each(|byte| *byte = b'\n');
-                }
-                self.output(head.number, text);
-                self.end(head.number, verdict);
-                Some(head.len + len)
-            }
-        }
+            Parsed::Value(..) | Parsed::Wrong => return Some(self.leave(head.number, 0)),
+        };
+        let Some(text) = unescape(&rest[..head.len]) else {
+            return Some(self.leave(head.number, 0));
+        };
+        self.output(head.number, text);
+        self.end(head.number, verdict);
+        Some(head.len + len)
     }
 
-    fn text(&mut self, at: usize, head: Head, left: usize) -> Option<usize> {
-        let rest = &self.buffer[at..];
-        if left > 0 {
-            let used = rest.len().min(left);
-            let piece = rest[..used].to_vec();
-            self.place = Place::Text(head, left - used);
-            self.output(head.number, piece);
-            return (used > 0).then_some(used);
-        }
-        if *rest.first()? != SEPARATOR {
-            self.place = Place::Outside;
-            self.garbled(Some(head.number), "its text");
-            return Some(0);
-        }
-        if head.kind == Kind::Nul {
-            self.output(head.number, vec![0]);
-        }
-        self.place = Place::Stream(head);
-        Some(1)
-    }
-
-    fn stream(&mut self, at: usize, head: Head) -> Option<usize> {
-        let rest = &self.buffer[at..];
-        let bar = memchr::memchr(b'|', rest);
-        let coded = &rest[..bar.unwrap_or(rest.len())];
-        match bar.map(|bar| self.tail(&rest[bar..], head.number)) {
-            Some(Parsed::Value(verdict, tail_len)) => {
-                let (groups, cut) = coded.split_at(coded.len() / 4 * 4);
-                // A base64 that was killed may end in the middle of a group, but only then.
-                if !cut.is_empty() && verdict != Verdict::Status(TIMED_OUT) {
-                    return Some(self.leave_stream(at, head, alien(coded)));
-                }
-                let Ok(piece) = STANDARD.decode(groups) else {
-                    return Some(self.leave_stream(at, head, alien(coded)));
-                };
-                let used = coded.len() + tail_len;
-                self.output(head.number, piece);
-                self.end(head.number, verdict);
-                Some(used)
+    /// Looks for the mark that ends a block.
+    fn block(&mut self, at: usize, head: Head, first: bool, mut searched: usize) -> Option<usize> {
+        loop {
+            let rest = &self.buffer[at..];
+            let bar = memchr::memchr(b'|', &rest[searched..]);
+            let start = bar.map_or(rest.len(), |bar| searched + bar);
+            if start > TEXT_MAX + BLOCK_MAX {
+                return Some(self.leave(head.number, TEXT_MAX + BLOCK_MAX));
             }
-            Some(Parsed::Wrong) => Some(self.leave_stream(at, head, alien(coded))),
-            Some(Parsed::Partial) | None => {
-                let (groups, held) = coded.split_at(coded.len().saturating_sub(HELD_BACK) / 4 * 4);
-                match STANDARD.decode(groups) {
-                    Ok(piece)
-                        if !groups.ends_with(b"=")
-                            && matches!(&held[alien(held)..], b"" | b"=" | b"==") =>
+            match self.mark(&rest[start..]) {
+                Parsed::Value((number, mark), len) if number == head.number => {
+                    if self
+                        .take_block(at..at + start, head, first, &mark)
+                        .is_none()
                     {
-                        let used = groups.len();
-                        self.output(head.number, piece);
-                        (used > 0).then_some(used)
+                        return Some(self.leave(number, start + len));
                     }
-                    _ => Some(self.leave_stream(at, head, alien(coded))),
+                    return Some(start + len);
                 }
+                Parsed::Partial => {
+                    self.place = Place::Block {
+                        head,
+                        first,
+                        searched: start,
+                    };
+                    return None;
+                }
+                // Output that looks like a mark.
+                Parsed::Value(..) | Parsed::Wrong => searched = start + 1,
             }
         }
     }
 
-    /// At `alien` is something that no base64 has. Hands out what was surely before it; then an announcement or an answer
-    /// is looked for.
-    fn leave_stream(&mut self, at: usize, head: Head, alien: usize) -> usize {
-        let used = alien.saturating_sub(HELD_BACK) / 4 * 4;
-        let piece = STANDARD
-            .decode(&self.buffer[at..at + used])
-            .unwrap_or_default();
+    /// Takes the bytes before a mark, which are a block, with the text before the first one. Does nothing and says so if
+    /// they are not what they should be.
+    fn take_block(
+        &mut self,
+        bytes: Range<usize>,
+        head: Head,
+        first: bool,
+        mark: &Mark,
+    ) -> Option<()> {
+        let bytes = &self.buffer[bytes];
+        let (text, block) = bytes.split_at_checked(if first { head.len } else { 0 })?;
+        let mut piece = unescape(text)?;
+        if first && head.kind == Kind::Nul {
+            piece.push(0);
+        }
+        let full = match mark {
+            Mark::Raw(len) => {
+                piece.extend_from_slice(block);
+                (block.len() == *len).then_some(BLOCK_MAX)?
+            }
+            Mark::Base64(len) => {
+                self.group.extend_from_slice(block);
+                let rest = self.group.split_off(self.group.len() / 4 * 4);
+                piece.extend(
+                    STANDARD
+                        .decode(std::mem::replace(&mut self.group, rest))
+                        .ok()?,
+                );
+                (block.len() == *len).then_some(BASE64_BLOCK)?
+            }
+            Mark::End(Verdict::Unable(_)) => usize::MAX,
+            // A base64 that was ended early may leave an unfinished group, but only then.
+            Mark::End(Verdict::Status(TIMED_OUT)) => block.is_empty().then_some(usize::MAX)?,
+            Mark::End(_) => (block.is_empty() && self.group.is_empty()).then_some(usize::MAX)?,
+        };
+        let paused = block.len() == full;
         self.output(head.number, piece);
-        self.place = Place::Outside;
-        self.garbled(Some(head.number), "its base64");
-        used
+        if let Mark::End(verdict) = mark {
+            self.end(head.number, verdict.clone());
+        } else {
+            self.place = Place::Block {
+                head,
+                first: false,
+                searched: 0,
+            };
+        }
+        if paused {
+            self.emit(head.number, Event::Paused);
+        }
+        Some(())
     }
 
-    /// Reads the tail that must stand at the start of these bytes.
-    fn tail(&self, bytes: &[u8], number: u64) -> Parsed<Verdict> {
-        let mark = self.name.len() + 1;
-        let seen = &bytes[..bytes.len().min(mark)];
-        if !seen
-            .iter()
-            .eq([b'|'].iter().chain(&self.name).take(seen.len()))
-        {
+    /// Reads the mark that should stand at the start of these bytes.
+    fn mark(&self, bytes: &[u8]) -> Parsed<(u64, Mark)> {
+        let sign = [b'|'].iter().chain(&self.name);
+        let len = self.name.len() + 1;
+        if !bytes.iter().take(len).eq(sign.take(bytes.len())) {
             return Parsed::Wrong;
         }
-        if seen.len() < mark {
-            return Parsed::Partial;
+        match bytes.get(len..).map(head::mark) {
+            Some(Parsed::Value(mark, mark_len)) => Parsed::Value(mark, len + mark_len),
+            Some(Parsed::Wrong) => Parsed::Wrong,
+            Some(Parsed::Partial) | None => Parsed::Partial,
         }
-        match head::tail(&bytes[mark..]) {
-            Parsed::Value((found, verdict), len) if found == number => {
-                Parsed::Value(verdict, mark + len)
-            }
-            Parsed::Partial => Parsed::Partial,
-            Parsed::Value(..) | Parsed::Wrong => Parsed::Wrong,
-        }
+    }
+
+    /// The answer with this number is damaged. What follows is looked through for an announcement or an answer.
+    fn leave(&mut self, number: u64, used: usize) -> usize {
+        self.place = Place::Outside;
+        self.garbled(Some(number), "its output");
+        used
     }
 
     fn output(&mut self, number: u64, piece: Vec<u8>) {
@@ -406,11 +402,19 @@ impl Parser {
     }
 }
 
-/// The place of the first byte that is not base64, or that follows its end.
-fn alien(coded: &[u8]) -> usize {
-    let code = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    coded
-        .iter()
-        .position(|byte| !code(byte))
-        .unwrap_or(coded.len())
+/// Gives the output that a text stands for.
+fn unescape(text: &[u8]) -> Option<Vec<u8>> {
+    let mut output = Vec::with_capacity(text.len());
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        output.push(match byte {
+            &ESCAPE => match bytes.next()? {
+                b'0' => ESCAPE,
+                b'1' => b'\n',
+                _ => return None,
+            },
+            byte => *byte,
+        });
+    }
+    Some(output)
 }

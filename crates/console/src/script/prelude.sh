@@ -1,19 +1,25 @@
 # What the guest's outer shell learns before its first command. It is sent as one single-quoted word, without comments and
 # indentation, so it holds no single quotes. `_hb_i`, the name of the session, is set before.
 #
-# Answers (wire.rs reads them; ^A is the byte 1):
-#   <ID.SEQ LENGTH =:TEXT|ID.SEQ STATUS>            no more than 1024 bytes of output, none of them NUL
-#   <ID.SEQ LENGTH ~:TEXT|ID.SEQ STATUS>            the same, with byte 30 for newline: each line would be a write of its own
-#   <ID.SEQ LENGTH +:TEXT^ABASE64|ID.SEQ STATUS>    more output; the rest is in base64
-#   <ID.SEQ LENGTH 0:TEXT^ABASE64|ID.SEQ STATUS>    the same, with a NUL between the two
-#   ...|ID.SEQ !>                                   instead of a status: forget this output, another attempt follows
-#   ...|ID.SEQ ?WHAT>                               instead of a status: WHAT is missing or does not work
-#   <ID.SEQ go>  <ID.SEQ stop>                      to a file that is put: send it, do not send more of it
+# Answers (wire.rs reads them):
+#   <ID.SEQ LENGTH =:TEXT|ID.SEQ STATUS>          no more than 1024 bytes of output, none of them NUL
+#   <ID.SEQ LENGTH +:TEXT BLOCKS|ID.SEQ STATUS>   more output; the rest is in blocks
+#   <ID.SEQ LENGTH 0:TEXT BLOCKS|ID.SEQ STATUS>   the same, with a NUL between the two
+#     TEXT: the output, with the bytes 30, 49 for newline (each line would be a write of its own) and 30, 48 for byte 30
+#     a block: BYTES|ID.SEQ #COUNT>               as they are; after a full one, the host must say that it may go on
+#              BYTES|ID.SEQ %COUNT>               in base64, from a guest without dd
+#   ...|ID.SEQ !>                                 instead of a status: forget this output, another attempt follows
+#   ...|ID.SEQ ?WHAT>                             instead of a status: WHAT is missing or does not work
+#   <ID.SEQ go>  <ID.SEQ stop>                    to a file that is put: send it, do not send more of it
+# The host says `: ID ok` to go on, and `: ID end` when it does not want the answer any more, and at the end of a file. Where nobody
+# waits for that, it is a command that does nothing.
+#
+# QEMU drops what the host does not read in time. So no more is ever on its way than a socket holds, and all of it is counted.
 #
 # Descriptors of the outer shell (they close when a program starts):
 #   9  the reading end of the pipe that commands write to. It has a writer only as long as they hold it, so it ends with them.
-#   6  the reading end of a pipe that nobody writes to. Its end says that base64 is done; and while the shell itself holds a
-#      writer, to wait for it is to pause.
+#   6  the reading end of a pipe for the shell's own processes: what they say, and that they are done. While the shell itself
+#      holds a writer, to wait for it is to pause.
 #   8  a writer of either, for a moment. It is opened anew through /proc, which costs no process.
 #
 # Times are in hundredths of a second since boot: the clock on the wall may jump.
@@ -55,46 +61,97 @@ _hb_kill() {
     kill -$1 -- -$_hb_j 2>/dev/null
 }
 
-# Sends the output that was read and all that follows, until $2 if that is set or until _hb_e says that the time is up.
+# The time is up: ends the job, and at last the process $1 that reads its output. _hb_e counts these steps, _hb_w is how long to
+# wait for the next.
+_hb_expire() {
+    case $((++_hb_e)) in
+    1) _hb_kill TERM; _hb_kill CONT; _hb_w=2 ;;
+    2) _hb_kill KILL; _hb_w=1 ;;
+    *) kill -KILL $1; _hb_pipe 9 ;;
+    esac
+}
+
+# Sets _hb_w for a wait until $1, if that is set.
+_hb_time() {
+    [[ $1 ]] && ((!_hb_e)) || return
+    _hb_now
+    _hb_left $1 || _hb_expire
+}
+
+# Waits for a line from the process _hb_b, until $1 if that is set. Fails when the process is done.
+_hb_line() {
+    until read -r ${1:+-t $_hb_w} -u 6 _hb_l; do
+        (($? > 128)) || return 1
+        _hb_expire $_hb_b
+    done
+}
+
+_hb_text() {
+    [[ $_hb_o == *[$_hb_nl$_hb_rs]* ]] || return
+    _hb_o=${_hb_o//$_hb_rs/${_hb_rs}0}
+    _hb_o=${_hb_o//$_hb_nl/${_hb_rs}1}
+}
+
+# Waits until the host lets it go on. Fails if the host wants no more.
+_hb_ok() {
+    local -a _hb_f
+    mapfile -n 1 -t _hb_f
+    [[ ${_hb_f[0]} == ": $_hb_i ok" ]]
+}
+
+# Sends the output that was read and all that follows, until $2 if that is set.
 _hb_stream() {
-    local _hb_b
-    printf "<%s %d %s:%s\1" $1 ${#_hb_o} $_hb_k "$_hb_o"
+    local _hb_b _hb_l _hb_c _hb_d=count=1
+    _hb_text
+    printf "<%s %d %s:%s" $1 ${#_hb_o} $_hb_k "$_hb_o"
+    type -P dd >/dev/null || { _hb_base64 $1 $2; return; }
+    while :; do
+        exec 8>/proc/self/fd/6
+        LC_ALL=C dd bs=65536 iflag=fullblock $_hb_d <&9 2>&8 &
+        _hb_b=$!
+        exec 8>&-
+        _hb_c=0
+        _hb_time $2
+        while _hb_line $2; do _hb_c=${_hb_l%% *}; done
+        ((_hb_e > 2)) || wait $_hb_b || { _hb_x=?dd; _hb_pipe 9; return; }
+        [[ $_hb_d == count=1 ]] || return
+        printf "|%s #%s>" $1 $_hb_c
+        ((_hb_c == 65536)) || return
+        _hb_ok || _hb_d=of=/dev/null
+    done
+}
+
+# The same without dd, and slower: the shell reads what base64 prints.
+_hb_base64() {
     exec 8>/proc/self/fd/6
-    base64 -w 0 <&9 &
+    base64 -w 0 <&9 >&8 &
     _hb_b=$!
     exec 8>&-
-    if [[ $2 && ! $_hb_e ]]; then
-        _hb_now
-        _hb_left $2 || _hb_w=.01
-        read -r -t $_hb_w -u 6
-        (($? <= 128)) || _hb_e=1
-    fi
-    if [[ $_hb_e ]]; then
-        _hb_kill TERM
-        _hb_kill CONT
-        if read -r -t 2 -u 6; (($? > 128)); then
-            _hb_kill KILL
-            if read -r -t 1 -u 6; (($? > 128)); then
-                kill -KILL $_hb_b
-                _hb_pipe 9
-                return
-            fi
-        fi
-    fi
-    wait $_hb_b || { _hb_x=?base64; _hb_pipe 9; }
+    while :; do
+        _hb_time $2
+        read -r ${2:+-t $_hb_w} -n 4096 -u 6 _hb_l
+        _hb_c=$?
+        [[ ! $_hb_l || ! $_hb_d ]] || printf "%s|%s %%%d>" "$_hb_l" $1 ${#_hb_l}
+        case $_hb_c in
+        0) [[ ! $_hb_d ]] || _hb_ok || _hb_d= ;;
+        1) break ;;
+        *) _hb_expire $_hb_b ;;
+        esac
+    done
+    ((_hb_e > 2)) || wait $_hb_b || { _hb_x=?base64; _hb_pipe 9; }
 }
 
 # Runs script $3 once, until $4 if that is set, and leaves its status in _hb_s. With $2 = f or e it runs in a fork of this shell,
 # with x in a bash of its own; with e and x it may close its output and go on. The output is left in _hb_o, or was sent for answer
 # $1 when _hb_k is not =. To read it with a timeout costs a second system call for each byte, so there is less of that.
 _hb_try() {
-    local _hb_j _hb_m _hb_e=
+    local _hb_j _hb_e=0 _hb_m=1024
     _hb_o= _hb_k== _hb_x= _hb_s=
     exec 8>/proc/self/fd/9 || { _hb_x=?/proc; return; }
     set -m
     (
         set +m
-        if [[ $_hb_l ]]; then LC_ALL=$_hb_l; else unset LC_ALL; fi
+        if [[ $_hb_locale ]]; then LC_ALL=$_hb_locale; else unset LC_ALL; fi
         [[ $2 != x ]] || exec bash -c "set -euo pipefail; $3"
         _hb_c=$3
         set --
@@ -103,31 +160,26 @@ _hb_try() {
     _hb_j=$!
     set +m
     exec 8>&-
-    _hb_m=1024
     [[ ! $4 ]] || { _hb_m=256; _hb_left $4 || _hb_w=.01; }
     IFS= read -r -d "" -n $_hb_m ${4:+-t $_hb_w} -u 9 _hb_o
     case $? in
     0) ((${#_hb_o} < _hb_m)) && _hb_k=0 || _hb_k=+ ;;
     1) ;;
-    *) _hb_k=+ _hb_e=1 ;;
+    *) _hb_k=+; _hb_expire ;;
     esac
     [[ $_hb_k == = ]] || _hb_stream $1 $4
     if [[ $_hb_x ]]; then
         _hb_kill KILL
-    elif [[ $2 != f && $4 && ! $_hb_e ]] && kill -0 $_hb_j 2>/dev/null; then
-        _hb_now
-        _hb_left $4 && _hb_gone $_hb_t || _hb_e=1
-        if [[ $_hb_e ]]; then
-            _hb_kill TERM
-            _hb_kill CONT
-            _hb_gone 200 || _hb_kill KILL
-        fi
+    elif [[ $4 ]] && { ((_hb_e)) || [[ $2 != f ]]; } && kill -0 $_hb_j 2>/dev/null; then
+        ((_hb_e)) || { _hb_now; _hb_left $4 && _hb_gone $_hb_t || _hb_expire; }
+        ((!_hb_e)) || _hb_gone 200 || _hb_kill KILL
     fi
-    if [[ $_hb_e ]]; then _hb_s=124; else wait $_hb_j 2>/dev/null; _hb_s=$?; fi
+    if ((_hb_e)); then _hb_s=124; else wait $_hb_j 2>/dev/null; _hb_s=$?; fi
 }
 
 # Runs script $3 and answers with number $1. $2: as above. $4: timeout, or nothing. For a loop, $5: 0 to wait for success, 1 to
-# wait for failure; $6: the pause; $7: when to begin the last attempt; $8: how long that may take.
+# wait for failure; $6: the pause; $7: when to begin the last attempt; $8: how long that may take. The loop ends early when
+# something comes from the host: it does not wait for the answer any more then.
 _hb() {
     local _hb_n=$_hb_i.$1 _hb_end= _hb_stop _hb_o _hb_k _hb_x _hb_s _hb_t _hb_w
     [[ ! $5 ]] || { _hb_now; _hb_stop=$((_hb_t + $7)); }
@@ -139,15 +191,16 @@ _hb() {
         [[ $5 && ! $_hb_x ]] && (((_hb_s != 0) != $5)) || break
         _hb_now
         _hb_left $_hb_stop || break
-        [[ $_hb_k == = ]] || printf "|%s !>" $_hb_n
         ((_hb_t < $6)) || printf -v _hb_w %d.%02d $(($6 / 100)) $(($6 % 100))
         exec 8>/proc/self/fd/6
         read -r -t $_hb_w -u 6
         exec 8>&-
+        ! read -t 0 || break
+        [[ $_hb_k == = ]] || printf "|%s !>" $_hb_n
     done
     if [[ $_hb_k == = ]]; then
-        [[ $_hb_o != *$_hb_nl* || $_hb_o == *$_hb_rs* ]] || _hb_k=\~ _hb_o=${_hb_o//$_hb_nl/$_hb_rs}
-        printf "<%s %d %s:%s|%s %s>" $_hb_n ${#_hb_o} $_hb_k "$_hb_o" $_hb_n ${_hb_x:-$_hb_s}
+        _hb_text
+        printf "<%s %d =:%s|%s %s>" $_hb_n ${#_hb_o} "$_hb_o" $_hb_n ${_hb_x:-$_hb_s}
     else
         printf "|%s %s>" $_hb_n ${_hb_x:-$_hb_s}
     fi
@@ -176,7 +229,7 @@ _hb_put() {
     printf "<%s 0 =:|%s %s>" $_hb_n $_hb_n $_hb_s
 }
 
-[[ ${_hb_l+set} ]] || _hb_l=${LC_ALL-}
+[[ ${_hb_locale+set} ]] || _hb_locale=${LC_ALL-}
 LC_ALL=C
 BASH_ARGV0=bash
 _hb_nl="

@@ -1,6 +1,6 @@
 //! The body of the fuzz target.
 
-use super::{Event, INPUT_MAX, Parser, TEXT_MAX};
+use super::{BLOCK_MAX, Event, INPUT_MAX, Parser, TEXT_MAX};
 
 /// Gives a parser bytes in the pieces that they ask for themselves, and once more in one: it must find the same.
 ///
@@ -39,7 +39,7 @@ fn events(mut bytes: &[u8], sizes: &mut dyn Iterator<Item = usize>) -> Vec<Event
             }
         }
         assert!(
-            parser.buffer.len() <= TEXT_MAX + 128,
+            parser.buffer.len() <= TEXT_MAX + BLOCK_MAX + 128,
             "{} bytes are undecided",
             parser.buffer.len()
         );

@@ -1,9 +1,9 @@
-//! What stands before and after the output in an answer.
+//! What stands before, between and after the output in an answer.
 
-use super::TEXT_MAX;
+use super::{BASE64_BLOCK, BLOCK_MAX, TEXT_MAX};
 
-/// Heads and tails are shorter than this.
-const LEN_MAX: usize = 64;
+/// Heads and marks are shorter than this.
+pub(super) const LEN_MAX: usize = 64;
 
 /// A value at the start of some bytes.
 #[derive(Debug)]
@@ -35,16 +35,25 @@ pub(super) struct Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The text is all.
-    Plain,
-    /// The text is all, and has another byte for newline.
-    Lines,
-    /// Base64 follows.
+    Whole,
+    /// Blocks follow.
     More,
-    /// A NUL and base64 follow.
+    /// A NUL and blocks follow.
     Nul,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// What stands after output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// So many bytes before this are output.
+    Raw(usize),
+    /// So many bytes before this are output in base64.
+    Base64(usize),
+    /// The answer is complete.
+    End(Verdict),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Status(u8),
     Discard,
@@ -53,70 +62,60 @@ pub(super) enum Verdict {
 
 /// Reads what follows `<NAME.`.
 pub(super) fn frame(bytes: &[u8]) -> Parsed<Frame> {
-    let (fields, len) = match fields(bytes, b":>") {
-        Parsed::Value(fields, len) => (fields, len),
-        Parsed::Partial => return Parsed::Partial,
-        Parsed::Wrong => return Parsed::Wrong,
-    };
-    let closed = bytes.get(len - 1) == Some(&b'>');
-    let frame = match (fields.as_slice(), closed) {
-        ([number, "go"], true) => number.parse().ok().map(Frame::Go),
-        ([number, "stop"], true) => number.parse().ok().map(Frame::Stop),
-        ([number, len, kind], false) => answer(number, len, kind).map(Frame::Answer),
+    words(bytes, b":>", |words, end| match (words, end) {
+        ([number, "go"], b'>') => number.parse().ok().map(Frame::Go),
+        ([number, "stop"], b'>') => number.parse().ok().map(Frame::Stop),
+        ([number, len, kind], b':') => answer(number, len, kind).map(Frame::Answer),
         _ => None,
-    };
-    frame.map_or(Parsed::Wrong, |frame| Parsed::Value(frame, len))
+    })
 }
 
 fn answer(number: &str, len: &str, kind: &str) -> Option<Head> {
     let kind = match kind {
-        "=" => Kind::Plain,
-        "~" => Kind::Lines,
+        "=" => Kind::Whole,
         "+" => Kind::More,
         "0" => Kind::Nul,
         _ => return None,
     };
-    let len = len.parse().ok().filter(|len| *len <= TEXT_MAX)?;
     Some(Head {
         number: number.parse().ok()?,
-        len,
+        len: len.parse().ok().filter(|len| *len <= TEXT_MAX)?,
         kind,
     })
 }
 
-/// Reads what follows `|NAME.`: a number and what became of it.
-pub(super) fn tail(bytes: &[u8]) -> Parsed<(u64, Verdict)> {
-    let (fields, len) = match fields(bytes, b">") {
-        Parsed::Value(fields, len) => (fields, len),
-        Parsed::Partial => return Parsed::Partial,
-        Parsed::Wrong => return Parsed::Wrong,
-    };
-    let [number, verdict] = fields.as_slice() else {
-        return Parsed::Wrong;
-    };
-    let verdict = match verdict.strip_prefix('?') {
-        Some(what) => Some(Verdict::Unable(what.to_owned())),
-        None if *verdict == "!" => Some(Verdict::Discard),
-        None => verdict.parse().ok().map(Verdict::Status),
-    };
-    match (number.parse(), verdict) {
-        (Ok(number), Some(verdict)) => Parsed::Value((number, verdict), len),
-        _ => Parsed::Wrong,
-    }
+/// Reads what follows `|NAME.`.
+pub(super) fn mark(bytes: &[u8]) -> Parsed<(u64, Mark)> {
+    words(bytes, b">", |words, _| {
+        let [number, what] = words else { return None };
+        let mark = match what.split_at_checked(1)? {
+            ("#", len) => Mark::Raw(len.parse().ok().filter(|len| *len <= BLOCK_MAX)?),
+            ("%", len) => Mark::Base64(len.parse().ok().filter(|len| *len <= BASE64_BLOCK)?),
+            ("!", "") => Mark::End(Verdict::Discard),
+            ("?", what) => Mark::End(Verdict::Unable(what.to_owned())),
+            _ => Mark::End(Verdict::Status(what.parse().ok()?)),
+        };
+        Some((number.parse().ok()?, mark))
+    })
 }
 
-/// Reads words up to one of these bytes, which counts too.
-fn fields<'a>(bytes: &'a [u8], ends: &[u8]) -> Parsed<Vec<&'a str>> {
+/// Reads words up to one of these bytes, which counts too, and what they mean.
+fn words<T>(
+    bytes: &[u8],
+    ends: &[u8],
+    meaning: impl FnOnce(&[&str], u8) -> Option<T>,
+) -> Parsed<T> {
     let seen = &bytes[..bytes.len().min(LEN_MAX)];
-    match seen
-        .iter()
-        .position(|byte| ends.contains(byte) || !byte.is_ascii_graphic() && *byte != b' ')
-    {
-        Some(end) if ends.contains(&seen[end]) => match std::str::from_utf8(&seen[..end]) {
-            Ok(text) => Parsed::Value(text.split(' ').collect(), end + 1),
-            Err(_) => Parsed::Wrong,
-        },
+    let stop = |byte: &u8| ends.contains(byte) || !byte.is_ascii_graphic() && *byte != b' ';
+    match seen.iter().position(stop) {
         None if seen.len() < LEN_MAX => Parsed::Partial,
-        Some(_) | None => Parsed::Wrong,
+        None => Parsed::Wrong,
+        Some(end) if !ends.contains(&seen[end]) => Parsed::Wrong,
+        Some(end) => {
+            let text = std::str::from_utf8(&seen[..end]).unwrap_or_default();
+            let words: Vec<&str> = text.split(' ').collect();
+            meaning(&words, seen[end])
+                .map_or(Parsed::Wrong, |meaning| Parsed::Value(meaning, end + 1))
+        }
     }
 }

@@ -27,13 +27,21 @@ fn all(bytes: &[u8]) -> Vec<Event> {
     events
 }
 
-fn answer(kind: &str, text: &[u8], rest: &str, number: u64, verdict: &str) -> Vec<u8> {
+fn answer(kind: &str, text: &[u8], blocks: &[u8], number: u64, verdict: &str) -> Vec<u8> {
     let head = format!("<{SESSION}.{number} {} {kind}:", text.len());
     [
         head.as_bytes(),
         text,
-        rest.as_bytes(),
+        blocks,
         format!("|{SESSION}.{number} {verdict}>").as_bytes(),
+    ]
+    .concat()
+}
+
+fn block(sign: char, bytes: &[u8], number: u64) -> Vec<u8> {
+    [
+        bytes,
+        format!("|{SESSION}.{number} {sign}{}>", bytes.len()).as_bytes(),
     ]
     .concat()
 }
@@ -45,41 +53,115 @@ fn output(text: &[u8]) -> Event {
 #[test]
 fn short_answer_is_its_text() {
     assert_eq!(
-        all(&answer("=", b"hi|there>\x01", "", 7, "0")),
+        all(&answer("=", b"hi|there>\x01", b"", 7, "0")),
         [output(b"hi|there>\x01"), Event::End(0)]
     );
-    assert_eq!(all(&answer("=", b"", "", 7, "255")), [Event::End(255)]);
+    assert_eq!(all(&answer("=", b"", b"", 7, "255")), [Event::End(255)]);
     assert_eq!(
-        all(&answer("~", b"a\x1eb\x1e", "", 7, "1")),
-        [output(b"a\nb\n"), Event::End(1)]
+        all(&answer("=", b"a\x1e1b\x1e0\x1e1", b"", 7, "1")),
+        [output(b"a\nb\x1e\n"), Event::End(1)]
+    );
+    assert_eq!(
+        all(&answer("=", b"a\x1e2", b"", 7, "1")),
+        [
+            Event::Garbled("its output"),
+            Event::Garbled("it has no head")
+        ]
+    );
+    assert_eq!(
+        all(&answer("=", b"a\x1e", b"", 7, "1")),
+        [
+            Event::Garbled("its output"),
+            Event::Garbled("it has no head")
+        ]
+    );
+}
+
+#[test]
+fn long_answer_goes_on_in_blocks() {
+    let blocks = [block('#', b"cd|e>\n", 7), block('#', b"", 7)].concat();
+    assert_eq!(
+        all(&answer("+", b"a\x1e1", &blocks, 7, "0")),
+        [output(b"a\ncd|e>\n"), Event::End(0)]
+    );
+    assert_eq!(
+        all(&answer("0", b"ab", &blocks, 7, "3")),
+        [output(b"ab\0cd|e>\n"), Event::End(3)]
+    );
+    assert_eq!(
+        all(&answer("0", b"", b"", 7, "3")),
+        [output(b"\0"), Event::End(3)]
+    );
+    assert_eq!(
+        all(&answer("+", b"ab", b"", 7, "124")),
+        [output(b"ab"), Event::End(124)]
     );
 }
 
 #[test]
 fn long_answer_goes_on_in_base64() {
+    let blocks = [
+        block('%', b"Y2RlZ", 7),
+        block('%', b"m", 7),
+        block('%', b"c=", 7),
+    ]
+    .concat();
     assert_eq!(
-        all(&answer("+", b"ab", "\x01Y2Q=", 7, "0")),
-        [output(b"abcd"), Event::End(0)]
-    );
-    assert_eq!(
-        all(&answer("0", b"ab", "\x01Y2Q=", 7, "0")),
-        [output(b"ab\0cd"), Event::End(0)]
-    );
-    assert_eq!(
-        all(&answer("0", b"", "\x01", 7, "3")),
-        [output(b"\0"), Event::End(3)]
+        all(&answer("+", b"ab", &blocks, 7, "0")),
+        [output(b"abcdefg"), Event::End(0)]
     );
 }
 
 #[test]
+fn base64_that_ends_early_counts_only_after_a_timeout() {
+    let blocks = block('%', b"Y2RlZ", 7);
+    assert_eq!(
+        all(&answer("+", b"ab", &blocks, 7, "124")),
+        [output(b"abcde"), Event::End(124)]
+    );
+    assert_eq!(
+        all(&answer("+", b"ab", &blocks, 7, "0")),
+        [output(b"abcde"), Event::Garbled("its output")]
+    );
+    let blocks = [
+        block('%', b"YQ==", 7),
+        block('%', b"YQ==", 7),
+        block('%', b"YQ=Q", 7),
+    ]
+    .concat();
+    assert_eq!(
+        all(&answer("+", b"", &blocks, 7, "0"))[..2],
+        [output(b"aa"), Event::Garbled("its output")]
+    );
+}
+
+#[test]
+fn guest_waits_behind_a_full_block_only() {
+    let count = |sign, len| {
+        let blocks = block(sign, &vec![b'A'; len], 7);
+        all(&answer("+", b"ab", &blocks, 7, "0"))
+            .iter()
+            .filter(|event| **event == Event::Paused)
+            .count()
+    };
+    assert_eq!((count('#', BLOCK_MAX), count('#', BLOCK_MAX - 1)), (1, 0));
+    assert_eq!(
+        (count('%', BASE64_BLOCK), count('%', BASE64_BLOCK - 4)),
+        (1, 0)
+    );
+    let late = answer("+", b"ab", &block('#', &vec![b'A'; BLOCK_MAX], 6), 6, "0");
+    assert_eq!(all(&late), [], "nobody waits for it");
+}
+
+#[test]
 fn answer_to_another_command_is_skipped() {
-    let text = answer("=", b"wanted", "", 7, "0");
+    let text = answer("=", b"wanted", b"", 7, "0");
     let bytes = [
-        answer("=", b"late", "", 6, "1"),
-        answer("+", b"late", "\x01Y2Q=", 5, "1"),
-        answer("=", &text, "", 4, "0"), // An old output that looks like the answer itself.
+        answer("=", b"late", b"", 6, "1"),
+        answer("+", b"late", &block('#', b"and long", 5), 5, "1"),
+        answer("=", &text, b"", 4, "0"), // An old output that looks like the answer itself.
         text.clone(),
-        answer("=", b"early", "", 77, "1"),
+        answer("=", b"early", b"", 77, "1"),
     ]
     .concat();
     assert_eq!(all(&bytes), [output(b"wanted"), Event::End(0)]);
@@ -88,8 +170,8 @@ fn answer_to_another_command_is_skipped() {
 #[test]
 fn discarded_attempt_is_said_to_be_one() {
     let bytes = [
-        answer("+", b"no", "\x01", 7, "!"),
-        answer("=", b"yes", "", 7, "0"),
+        answer("+", b"no", &block('#', b"", 7), 7, "!"),
+        answer("=", b"yes", b"", 7, "0"),
     ]
     .concat();
     assert_eq!(
@@ -107,8 +189,12 @@ fn file_may_come_and_may_stop() {
 #[test]
 fn missing_tool_is_named() {
     assert_eq!(
-        all(&answer("+", b"", "\x01", 7, "?base64")),
+        all(&answer("+", b"", b"", 7, "?base64")),
         [Event::Unable("base64".into())]
+    );
+    assert_eq!(
+        all(&answer("+", b"ab", b"half a block", 7, "?dd")),
+        [output(b"ab"), Event::Unable("dd".into())]
     );
 }
 
@@ -118,82 +204,88 @@ fn echo_of_what_was_sent_is_no_answer() {
     assert_eq!(all(echo.as_bytes()), []);
 }
 
+/// Whether nothing was found in these bytes but the first of these parts, and no end.
+fn is_noticed(damaged: &[u8], parts: &[&[u8]]) -> bool {
+    all(damaged).iter().all(|event| match event {
+        Event::Output(piece) => parts.concat().starts_with(piece),
+        event => matches!(event, Event::Garbled(_)),
+    })
+}
+
 #[test]
-fn stray_bytes_inside_an_answer_never_become_output() {
-    let whole = answer("=", b"0123456789", "", 7, "0");
-    let stream = answer(
-        "+",
-        b"0123456789",
-        "\x01MDEyMzQ1Njc4OTAxMjM0NTY3ODk=",
-        7,
-        "0",
-    );
-    for (bytes, stray) in [
-        (&whole, "\n"),
-        (&whole, "a stray line\n"),
-        (&stream, "a stray line\n"),
-        (&stream, "x\n"),
-    ] {
+fn stray_and_lost_bytes_in_an_answer_never_go_unnoticed() {
+    let whole = answer("=", b"0123456789", b"", 7, "0");
+    let blocks = [
+        block('#', b"0123456789", 7),
+        block('%', b"MDEyMzQ1Njc4OTAx", 7),
+    ]
+    .concat();
+    let long = answer("+", b"0123456789", &blocks, 7, "0");
+    let parts: [&[u8]; 3] = [b"0123456789", b"0123456789", b"012345678901"];
+    for (bytes, parts) in [(&whole, &[][..]), (&long, &parts[..])] {
         for at in 1..bytes.len() {
-            let damaged = [&bytes[..at], stray.as_bytes(), &bytes[at..]].concat();
-            let events = all(&damaged);
-            let last = events.last();
-            assert!(
-                matches!(last, None | Some(Event::Garbled(_))),
-                "{events:?} from {}",
-                damaged.escape_ascii()
-            );
-            assert!(
-                last.is_some() || at < SESSION.len() + 2,
-                "lost silently, damaged at {at}"
-            );
+            for stray in ["\n", "x", "a stray line\n"] {
+                let damaged = [&bytes[..at], stray.as_bytes(), &bytes[at..]].concat();
+                assert!(
+                    is_noticed(&damaged, parts),
+                    "{}: {:?}",
+                    damaged.escape_ascii(),
+                    all(&damaged)
+                );
+            }
+            for lost in [1, 4, 16]
+                .into_iter()
+                .filter(|lost| at + lost < bytes.len() - 4)
+            {
+                let damaged = [&bytes[..at], &bytes[at + lost..]].concat();
+                assert!(
+                    is_noticed(&damaged, parts),
+                    "{}: {:?}",
+                    damaged.escape_ascii(),
+                    all(&damaged)
+                );
+            }
         }
     }
 }
 
 #[test]
-fn lost_head_is_noticed() {
-    let bytes = answer("=", b"text", "", 7, "0");
-    assert_eq!(all(&bytes[1..]), [Event::Garbled("no head")]);
+fn block_without_an_end_is_given_up() {
+    let head = format!("<{SESSION}.7 0 +:");
+    let bytes = [head.as_bytes(), &vec![b'x'; TEXT_MAX + BLOCK_MAX + 1][..]].concat();
+    assert_eq!(found(&bytes, 4096), [Event::Garbled("its output")]);
+    assert_eq!(found(&bytes[..bytes.len() - 1], 4096), []);
 }
 
 #[test]
-fn base64_that_ends_early_counts_only_after_a_timeout() {
-    assert_eq!(
-        all(&answer("+", b"ab", "\x01Y2Q=Y2Q=", 7, "0")),
-        [
-            output(b"ab"),
-            Event::Garbled("its base64"),
-            Event::Garbled("no head")
-        ]
-    );
-    assert_eq!(
-        all(&answer("+", b"ab", "\x01Y2Q", 7, "0")),
-        [
-            output(b"ab"),
-            Event::Garbled("its base64"),
-            Event::Garbled("no head")
-        ]
-    );
-    assert_eq!(
-        all(&answer("+", b"ab", "\x01Y2NjZ", 7, "124")),
-        [output(b"abccc"), Event::End(124)]
-    );
-}
-
-#[test]
-fn announcement_is_found_between_answers_and_after_one_that_broke_off() {
+fn announcement_is_found_between_answers_only() {
     let said = b"booting\nSpawning backdoor root shell...\n";
     assert_eq!(all(said), [Event::Announced]);
     assert_eq!(
-        all(&answer("=", said, "", 6, "0")),
+        all(&answer(
+            "=",
+            b"Spawning backdoor root shell...",
+            b"",
+            6,
+            "0"
+        )),
         [],
         "the output of some command is none"
     );
-    let broken = format!("<{SESSION}.7 2 +:ab\x01{}", "QUJD".repeat(100));
-    let events = all(&[broken.as_bytes(), said].concat());
-    assert_eq!(events.last(), Some(&Event::Announced));
-    assert_eq!(events[1], Event::Garbled("its base64"));
+    let damaged = answer("=", b"01234", b"a stray line\n", 7, "0");
+    assert_eq!(
+        all(&[&damaged, &said[..]].concat()).last(),
+        Some(&Event::Announced)
+    );
+}
+
+#[test]
+fn announcement_survives_that_an_answer_is_given_up() {
+    let mut parser = Parser::new(SESSION);
+    parser.want(Some(7));
+    parser.handle_input(ANNOUNCEMENT);
+    parser.want(None);
+    assert_eq!(parser.poll_event(), Some(Event::Announced));
 }
 
 #[test]
@@ -209,8 +301,8 @@ fn head_that_promises_too_much_is_not_believed() {
         [Event::Garbled("its head")]
     );
     assert_eq!(
-        all(&answer("=", b"", "", 7, "256")),
-        [Event::Garbled("its text")]
+        all(&answer("=", b"", b"", 7, "256")),
+        [Event::Garbled("its output")]
     );
 }
 
@@ -223,9 +315,9 @@ fn noise_is_kept_within_bounds_and_ends_with_the_latest() {
         );
     }
     assert!(
-        parser.capacity() <= 4 * HEARD_MAX + INPUT_MAX,
+        parser.heard.capacity() <= 4 * HEARD_MAX + INPUT_MAX,
         "{} bytes are kept",
-        parser.capacity()
+        parser.heard.capacity()
     );
     assert!(parser.heard().len() <= HEARD_MAX);
     assert!(String::from_utf8_lossy(parser.heard()).contains("1.009998]"));
@@ -254,11 +346,12 @@ proptest! {
         status in any::<u8>(),
         piece in 1_usize..3000,
     ) {
-        let (kind, coded) = match &rest {
-            Some(rest) => ("+", format!("\x01{}", STANDARD.encode(rest))),
-            None => ("=", String::new()),
+        let text: Vec<u8> = text.into_iter().filter(|byte| *byte != ESCAPE).collect();
+        let (kind, blocks) = match &rest {
+            Some(rest) => ("+", rest.chunks(500).flat_map(|bytes| block('#', bytes, 7)).collect()),
+            None => ("=", Vec::new()),
         };
-        let bytes = [before, answer(kind, &text, &coded, 7, &status.to_string())].concat();
+        let bytes = [before, answer(kind, &text, &blocks, 7, &status.to_string())].concat();
         let printed = [text, rest.unwrap_or_default()].concat();
         let mut expected = vec![Event::End(status)];
         if !printed.is_empty() {
@@ -271,9 +364,10 @@ proptest! {
     fn no_bytes_at_all_break_it(
         sizes in any::<[u8; 4]>(),
         parts in prop::collection::vec(prop_oneof![
-            Just(&b"<s.1 "[..]), Just(&b"3 =:abc"[..]), Just(&b"4 +:abcd\x01"[..]), Just(&b"|s.1 0>"[..]), Just(&b"|s.1 124>"[..]),
-            Just(&b"YWJj"[..]), Just(&b"YQ=="[..]), Just(&b"|"[..]), Just(&b"s."[..]), Just(&b"2 "[..]), Just(ANNOUNCEMENT),
-            Just(&b"Spawning "[..]), Just(&b"\n"[..]), Just(&b"|s.1 !>"[..]), Just(&b"go>"[..]), Just(&b"0 0:\x01"[..]),
+            Just(&b"<s.1 "[..]), Just(&b"3 =:abc"[..]), Just(&b"4 +:abcd"[..]), Just(&b"0 0:"[..]), Just(&b"|s.1 0>"[..]),
+            Just(&b"|s.1 124>"[..]), Just(&b"|s.1 #4>"[..]), Just(&b"|s.1 %4>"[..]), Just(&b"|s.1 %3>"[..]), Just(&b"YWJj"[..]),
+            Just(&b"YQ=="[..]), Just(&b"|"[..]), Just(&b"s."[..]), Just(&b"2 "[..]), Just(ANNOUNCEMENT), Just(&b"|s.1 ?dd>"[..]),
+            Just(&b"Spawning "[..]), Just(&b"\n"[..]), Just(&b"|s.1 !>"[..]), Just(&b"go>"[..]), Just(&b"\x1e1"[..]),
         ], 0..60),
     ) {
         fuzz_answers(&[&sizes[..], &parts.concat()].concat());

@@ -2,16 +2,20 @@
 
 use crate::guest::{Guest, PATIENCE};
 use crate::sys::peak;
+use hotbed_console::wire::BLOCK_MAX;
 use hotbed_console::{Command, Exit, Progress, Shell};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+/// A gibibyte.
+const BLOCKS: usize = (1 << 30) / BLOCK_MAX;
+
 /// More than the parser, its input and its output ever hold.
 const MEMORY_MAX: usize = 1 << 20;
 
-/// Answers the first command with this many groups of three bytes, as fast as it can.
-fn fast_guest(groups: usize) -> Shell {
+/// Answers the first command with this many blocks, as fast as it may.
+fn fast_guest(blocks: usize) -> Shell {
     let (ours, theirs) = UnixStream::pair().unwrap();
     std::thread::spawn(move || {
         let mut to_host = theirs.try_clone().unwrap();
@@ -23,15 +27,14 @@ fn fast_guest(groups: usize) -> Shell {
             .find_map(|line| Some(line.strip_prefix("_hb_i=")?.to_owned()))
             .unwrap();
         lines.find(|line| line.starts_with("_hb 1 ")).unwrap();
-        write!(to_host, "<{name}.1 0 +:\x01").unwrap();
-        let block = b"AAEC".repeat(1 << 16);
-        let mut left = groups * 4;
-        while left > 0 {
-            let len = left.min(block.len());
-            to_host.write_all(&block[..len]).unwrap();
-            left -= len;
+        write!(to_host, "<{name}.1 0 +:").unwrap();
+        let bytes = (0..=255).cycle().take(BLOCK_MAX).collect();
+        let block = [bytes, format!("|{name}.1 #{BLOCK_MAX}>").into_bytes()].concat();
+        for _ in 0..blocks {
+            to_host.write_all(&block).unwrap();
+            assert_eq!(lines.next().unwrap(), format!(": {name} ok"));
         }
-        write!(to_host, "|{name}.1 0>").unwrap();
+        write!(to_host, "|{name}.1 #0>|{name}.1 0>").unwrap();
     });
     let mut shell = Shell::new(ours).unwrap();
     shell
@@ -41,9 +44,9 @@ fn fast_guest(groups: usize) -> Shell {
     shell
 }
 
-/// How long it takes to get this many groups of output.
-fn time(groups: usize) -> Duration {
-    let mut shell = fast_guest(groups);
+/// How long it takes to get this many blocks of output.
+fn time(blocks: usize) -> Duration {
+    let mut shell = fast_guest(blocks);
     let start = Instant::now();
     shell
         .begin(&Command::new("true"), start + PATIENCE)
@@ -52,25 +55,21 @@ fn time(groups: usize) -> Duration {
     loop {
         match shell.poll_output(Instant::now() + PATIENCE).unwrap() {
             Progress::Output(piece) => {
-                assert_eq!(usize::from(piece[0]), len % 3);
-                assert_eq!(
-                    usize::from(piece[piece.len() - 1]),
-                    (len + piece.len() - 1) % 3
-                );
+                assert!(piece.len() <= BLOCK_MAX && piece[0] == 0 && piece[piece.len() - 1] == 255);
                 len += piece.len();
             }
             Progress::Done(Exit { status: 0 }) => break,
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(len, groups * 3);
+    assert_eq!(len, blocks * BLOCK_MAX);
     start.elapsed()
 }
 
 #[test]
 fn gibibyte_of_output_takes_little_memory_and_linear_time() {
-    let (small, _) = peak(|| time((1 << 30) / 3 / 8));
-    let (large, memory) = peak(|| time((1 << 30) / 3));
+    let (small, _) = peak(|| time(BLOCKS / 8));
+    let (large, memory) = peak(|| time(BLOCKS));
     println!("1/8 GiB: {small:?}; 1 GiB: {large:?}, {memory} bytes at most");
     assert!(memory < MEMORY_MAX, "{memory} bytes were held");
     assert!(

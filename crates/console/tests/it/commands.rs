@@ -379,13 +379,78 @@ fn script_with_a_nul_is_refused() {
     assert_eq!(guest.sh("echo on"), (0, "on\n".into()));
 }
 
-#[test]
-fn missing_base64_is_an_error_and_not_an_empty_output() {
+/// A guest whose outer shell finds only these programs.
+fn guest_with(programs: &[&str]) -> (Guest, std::path::PathBuf) {
+    let directory = std::env::temp_dir().join(format!(
+        "hotbed-programs-{}-{}",
+        std::process::id(),
+        programs.join("-")
+    ));
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir(&directory).unwrap();
+    for program in programs {
+        std::os::unix::fs::symlink(format!("/usr/bin/{program}"), directory.join(program)).unwrap();
+    }
     let mut guest = Guest::start();
+    let line = format!("PATH={}; hash -r\n", directory.display());
     guest
         .shell
-        .send_raw(b"PATH=/nonexistent\n", Instant::now())
+        .send_raw(line.as_bytes(), Instant::now())
         .unwrap();
+    (guest, directory)
+}
+
+#[test]
+fn base64_is_enough_for_long_output() {
+    let (mut guest, directory) = guest_with(&["base64"]);
+    for (count, timeout) in [(1100, None), (50_000, None), (50_000, Some(PATIENCE))] {
+        let script =
+            format!("for ((i = 0; i < {count}; i++)); do printf '\\0\\xff\\n'; done; exit 3");
+        let found = guest.run(&Command {
+            script: &script,
+            timeout,
+            repeat: None,
+        });
+        assert_eq!(found.0, 3);
+        assert!(
+            found.1 == b"\0\xff\n".repeat(count),
+            "{count} {timeout:?}: {} bytes",
+            found.1.len()
+        );
+    }
+    let script = "while :; do echo y; done";
+    let (status, output) = guest.run(&Command {
+        script,
+        timeout: Some(Duration::from_millis(300)),
+        repeat: None,
+    });
+    assert_eq!(status, 124);
+    assert!(
+        output.len() > 1000 && output.chunks(2).all(|line| b"y\n".starts_with(line)),
+        "{} bytes",
+        output.len()
+    );
+    let timeout = Some(Duration::from_millis(1000));
+    guest
+        .shell
+        .begin(
+            &Command {
+                script,
+                timeout,
+                repeat: None,
+            },
+            Instant::now(),
+        )
+        .unwrap();
+    let first = guest.shell.poll_output(Instant::now() + PATIENCE).unwrap();
+    assert!(matches!(first, Progress::Output(_)), "{first:?}");
+    assert_eq!(guest.sh("echo on"), (0, "on\n".into()));
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn guest_without_either_tool_is_an_error_and_not_an_empty_output() {
+    let (mut guest, directory) = guest_with(&[]);
     assert_eq!(
         guest.sh("echo short is fine"),
         (0, "short is fine\n".into())
@@ -405,6 +470,62 @@ fn missing_base64_is_an_error_and_not_an_empty_output() {
         "{error:?}"
     );
     assert_eq!(guest.sh("echo on"), (0, "on\n".into()));
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn abandoned_output_without_end_does_not_fill_the_way() {
+    let mut guest = Guest::start();
+    let timeout = Some(Duration::from_millis(1500));
+    guest
+        .shell
+        .begin(
+            &Command {
+                script: "yes",
+                timeout,
+                repeat: None,
+            },
+            Instant::now(),
+        )
+        .unwrap();
+    let first = guest.shell.poll_output(Instant::now() + PATIENCE).unwrap();
+    assert!(matches!(first, Progress::Output(_)), "{first:?}");
+    let start = Instant::now();
+    assert_eq!(guest.sh("echo on"), (0, "on\n".into()));
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "took {:?}",
+        start.elapsed()
+    );
+    guest
+        .shell
+        .begin_detached("head -c 1000000 /dev/zero", Instant::now())
+        .unwrap();
+    assert_eq!(guest.sh("echo on"), (0, "on\n".into()));
+}
+
+#[test]
+fn host_that_is_slow_gets_all_output_and_never_much_at_once() {
+    let mut guest = Guest::start();
+    guest
+        .shell
+        .begin(&Command::new("head -c 1000000 /dev/zero"), Instant::now())
+        .unwrap();
+    let mut len = 0;
+    loop {
+        std::thread::sleep(Duration::from_millis(20));
+        match guest.shell.poll_output(Instant::now() + PATIENCE).unwrap() {
+            Progress::Output(piece) => len += piece.len(),
+            Progress::Done(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(len, 1_000_000);
+    assert!(
+        guest.most_at_once() <= 68 << 10,
+        "{} bytes were on the way",
+        guest.most_at_once()
+    );
 }
 
 #[test]

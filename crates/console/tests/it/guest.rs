@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a loaded machine.
@@ -18,6 +20,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Guest {
     pub(crate) shell: Shell,
     child: Child,
+    /// The most bytes that came from the guest before the host said something.
+    most_at_once: Arc<AtomicUsize>,
     /// What the guest wrote to its standard error.
     log: PathBuf,
 }
@@ -46,7 +50,7 @@ impl Guest {
         )
         .unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        bridge(master, theirs);
+        let most_at_once = bridge(master, theirs);
         let log = std::env::temp_dir().join(format!(
             "hotbed-console-{}-{}",
             std::process::id(),
@@ -69,7 +73,12 @@ impl Guest {
             "Spawning backdoor root shell..."
         );
         drop(held);
-        Guest { shell, child, log }
+        Guest {
+            shell,
+            child,
+            most_at_once,
+            log,
+        }
     }
 
     /// Runs a command to its end.
@@ -88,6 +97,10 @@ impl Guest {
     pub(crate) fn sh(&mut self, script: &str) -> (i32, String) {
         let (status, output) = self.run(&Command::new(script));
         (status, String::from_utf8(output).unwrap())
+    }
+
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.most_at_once.load(Ordering::Relaxed)
     }
 
     /// The process of the outer shell.
@@ -138,25 +151,38 @@ const BACKDOOR: &str = r#"
     PS1= exec bash --norc "$1"
 "#;
 
-/// Copies both ways until one side ends.
-fn bridge(master: OwnedFd, stream: UnixStream) {
+/// Copies both ways until one side ends, and counts.
+fn bridge(master: OwnedFd, stream: UnixStream) -> Arc<AtomicUsize> {
     let mut from_guest = File::from(master);
     let mut to_guest = from_guest.try_clone().unwrap();
     let (mut to_host, mut from_host) = (stream.try_clone().unwrap(), stream);
+    let (most, now) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, reset) = (Arc::clone(&most), Arc::clone(&now));
     std::thread::spawn(move || {
-        let _ = copy(&mut from_guest, &mut to_host);
+        let _ = copy(&mut from_guest, &mut to_host, |len| {
+            counted.fetch_max(
+                now.fetch_add(len, Ordering::Relaxed) + len,
+                Ordering::Relaxed,
+            );
+        });
         let _ = to_host.shutdown(std::net::Shutdown::Both);
     });
-    std::thread::spawn(move || copy(&mut from_host, &mut to_guest));
+    std::thread::spawn(move || {
+        copy(&mut from_host, &mut to_guest, |_| {
+            reset.store(0, Ordering::Relaxed)
+        })
+    });
+    most
 }
 
-fn copy(from: &mut dyn Read, to: &mut dyn Write) -> std::io::Result<()> {
+fn copy(from: &mut dyn Read, to: &mut dyn Write, count: impl Fn(usize)) -> std::io::Result<()> {
     let mut buffer = [0; 65536];
     loop {
         let len = from.read(&mut buffer)?;
         if len == 0 {
             return Ok(());
         }
+        count(len);
         to.write_all(&buffer[..len])?;
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::guest::Guest;
 use hotbed_console::script::REPEAT_GRACE;
-use hotbed_console::{Command, Repeat, Until};
+use hotbed_console::{Command, Progress, Repeat, Until};
 use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -142,4 +142,39 @@ fn output_of_earlier_attempts_is_forgotten_however_long_it_is() {
     assert_eq!((status, output.trim_matches('\0')), (0, "4\n"));
     assert_eq!(output.len(), 200_002);
     std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn abandoned_loop_ends_before_its_time() {
+    let mut guest = Guest::start();
+    let repeat = Some(Repeat {
+        until: Until::Success,
+        interval: INTERVAL,
+        within: Duration::from_secs(60),
+    });
+    let start = Instant::now();
+    guest
+        .shell
+        .begin(
+            &Command {
+                script: "false",
+                timeout: None,
+                repeat,
+            },
+            start,
+        )
+        .unwrap();
+    assert_eq!(
+        guest
+            .shell
+            .poll_output(start + Duration::from_millis(100))
+            .unwrap(),
+        Progress::Pending
+    );
+    assert_eq!(guest.sh("echo on"), (0, "on\n".into()));
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "took {:?}",
+        start.elapsed()
+    );
 }
