@@ -103,11 +103,13 @@ impl Switch {
         let wake = Arc::new(wake);
         let (jobs, queue) = channel();
         let for_thread = Arc::clone(&wake);
-        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
-            let (stations_max, ttl) = (config.stations_max, config.station_ttl);
-            let stations = Stations::new(Instant::now(), stations_max, ttl, secret_seed());
-            Engine::new(Fabric::new(config, epoll, stations), queue, for_thread).run();
-        });
+        let thread = thread::Builder::new()
+            .name(name.replace('\0', "?"))
+            .spawn(move || {
+                let (stations_max, ttl) = (config.stations_max, config.station_ttl);
+                let stations = Stations::new(Instant::now(), stations_max, ttl, secret_seed());
+                Engine::new(Fabric::new(config, epoll, stations), queue, for_thread).run();
+            });
         let thread = Some(thread.map_err(start_error)?);
         Ok(Switch {
             name,
@@ -222,19 +224,15 @@ impl Switch {
     ///
     /// [`Error::CaptureRunning`], or [`Error::Capture`] when the file cannot be made.
     pub fn start_capture(&self, path: &Path) -> Result<(), Error> {
-        let path = path.to_owned();
-        self.call(move |engine| {
-            if let Some(running) = &engine.fabric.capture {
-                return Err(Error::CaptureRunning(running.path.clone()));
-            }
-            let mut capture =
-                Capture::start(path.clone()).map_err(|source| Error::Capture { path, source })?;
-            for port in engine.fabric.ports_mut() {
-                capture.add_port(port.id, &port.name);
-            }
-            engine.fabric.capture = Some(capture);
-            Ok(())
-        })?
+        if let Some(running) = self.call(|engine| engine.running_capture())? {
+            return Err(Error::CaptureRunning(running));
+        }
+        // Here, not in the switch's thread: to open a pipe or a file far away takes its time.
+        let capture = Capture::start(path.to_owned()).map_err(|source| Error::Capture {
+            path: path.to_owned(),
+            source,
+        })?;
+        self.call(|engine| engine.start_capture(capture))?
     }
 
     /// Ends the capture; when it returns, the file is whole.

@@ -12,6 +12,7 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketFlags};
 
+use super::capture::Capture;
 use super::fabric::Fabric;
 use super::port::Transport;
 use super::sockets;
@@ -170,6 +171,24 @@ impl Engine {
         Ok(id)
     }
 
+    pub(super) fn running_capture(&self) -> Option<PathBuf> {
+        self.fabric
+            .capture
+            .as_ref()
+            .map(|capture| capture.path.clone())
+    }
+
+    pub(super) fn start_capture(&mut self, mut capture: Capture) -> Result<(), Error> {
+        if let Some(running) = self.running_capture() {
+            return Err(Error::CaptureRunning(running)); // Somebody was quicker.
+        }
+        for port in self.fabric.ports_mut() {
+            capture.add_port(port.id, &port.name);
+        }
+        self.fabric.capture = Some(capture);
+        Ok(())
+    }
+
     /// Accepts one connection; epoll comes back for the next.
     fn handle_connection(&mut self, number: u32) {
         let Some(listener) = self.listeners.get(number as usize) else {
@@ -259,9 +278,10 @@ impl Engine {
         let id = self.fabric.free_id(request.port)?;
         let (socket, path) = directory.open_port(id, request.path).ok()?;
         let data = EventData::new_u64(Token::Control(id).to_u64());
-        epoll::modify(self.fabric.epoll(), &control, data, EventFlags::IN).ok()?;
+        let watched = epoll::modify(self.fabric.epoll(), &control, data, EventFlags::IN);
         let answered = vde::answer(&control, &path);
         let transport = Transport::Vde { control, path };
+        watched.ok()?;
         let id = self
             .fabric
             .add(id, vde::name_of(&request), socket, transport)

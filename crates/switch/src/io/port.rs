@@ -282,9 +282,9 @@ impl Port {
     }
 }
 
-impl Drop for Port {
+impl Drop for Transport {
     fn drop(&mut self) {
-        match &self.transport {
+        match self {
             Transport::Vde { path, .. } => sockets::unlink(path),
             Transport::Dgram { local, .. } => sockets::unlink(local),
             Transport::Stream(_) => {}

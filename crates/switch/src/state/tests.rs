@@ -169,13 +169,12 @@ fn stations_of_a_port_that_is_gone_are_forgotten_and_no_others() {
         send(&mut table, now, C, station(3), station(2)),
         Egress::Unicast(B)
     );
-    let reborn = A.next();
-    assert_eq!(reborn.number(), A.number());
-    table.handle_port_gone(reborn);
+    assert_eq!(B.next().number(), B.number());
+    table.handle_port_gone(B.next());
     assert_eq!(
         table.known(now).len(),
         2,
-        "another port of the same number had none"
+        "the next port of the same number had none"
     );
 }
 

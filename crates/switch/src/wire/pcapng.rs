@@ -15,7 +15,7 @@ const OPTION_INTERFACE_NAME: u16 = 2;
 const OPTION_TIME_RESOLUTION: u16 = 9;
 /// Ten to the minus nine.
 const NANOSECONDS: u8 = 9;
-/// Most bytes of an option's value; a name that is longer is cut.
+/// Most bytes of a name; a longer one is cut.
 const OPTION_MAX: usize = 1024;
 
 /// Appends what every file begins with.
@@ -36,6 +36,7 @@ pub fn interface(out: &mut Vec<u8>, name: &str) {
         out.extend_from_slice(&LINKTYPE_ETHERNET.to_le_bytes());
         out.extend_from_slice(&0_u16.to_le_bytes()); // Reserved.
         out.extend_from_slice(&0_u32.to_le_bytes()); // Frames are never cut.
+        let name = &name[..name.floor_char_boundary(OPTION_MAX)];
         option(out, OPTION_INTERFACE_NAME, name.as_bytes());
         option(out, OPTION_TIME_RESOLUTION, &[NANOSECONDS]);
         option(out, OPTION_END, b"");
@@ -74,7 +75,6 @@ fn block(out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Vec<u8>)) {
 }
 
 fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
-    let value = &value[..value.len().min(OPTION_MAX)];
     out.extend_from_slice(&code.to_le_bytes());
     out.extend_from_slice(&(value.len() as u16).to_le_bytes());
     out.extend_from_slice(value);

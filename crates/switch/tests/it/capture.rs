@@ -1,6 +1,9 @@
 //! Captures, read back by somebody else's reader.
 
 use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use hotbed_switch::Error;
@@ -118,6 +121,68 @@ fn a_capture_that_cannot_be_written_says_so_and_costs_no_frame() {
     let failed = lan.switch.stop_capture().unwrap_err();
     assert_eq!(failed.to_string(), "cannot capture to /dev/full");
     exchange(&a, &b);
+}
+
+#[test]
+fn a_capture_to_a_pipe_that_nobody_reads_yet_delays_no_frame() {
+    let lan = Lan::start();
+    let (a, b) = (lan.client("a"), lan.client("b"));
+    let pipe = pipe(&lan);
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| lan.switch.start_capture(&pipe));
+        exchange(&a, &b); // While the pipe is being opened, which takes until somebody reads it.
+        let mut reader = PcapNgReader::new(File::open(&pipe).unwrap()).unwrap();
+        started.join().unwrap().unwrap();
+        exchange(&a, &b);
+        let counted = scope.spawn(move || {
+            let mut frames = 0;
+            while let Some(block) = reader.next_block() {
+                frames += u64::from(matches!(block.unwrap(), Block::EnhancedPacket(_)));
+            }
+            frames
+        });
+        assert_eq!(lan.switch.stop_capture().unwrap().frames, 100);
+        assert_eq!(counted.join().unwrap(), 100);
+    });
+}
+
+#[test]
+fn a_disk_that_stands_still_costs_captured_frames_only() {
+    let lan = Lan::start();
+    let (a, b) = (lan.client("a"), lan.client("b"));
+    let pipe = pipe(&lan);
+    let mut reader = File::options().read(true).write(true).open(&pipe).unwrap();
+    lan.switch.start_capture(&pipe).unwrap();
+    let large = frame(ALL, A, &[0x5a; 60_000]);
+    for _ in 0..200 {
+        a.send(&large);
+        assert_eq!(b.recv(), large);
+    }
+    std::thread::scope(|scope| {
+        let stopped = scope.spawn(|| lan.switch.stop_capture().unwrap());
+        let mut buffer = vec![0; 1 << 16];
+        while !stopped.is_finished() {
+            // The pipe has a writer here too, so that reading it would never end.
+            if rustix::io::ioctl_fionread(&reader).unwrap() > 0 {
+                assert_ne!(reader.read(&mut buffer).unwrap(), 0);
+            }
+        }
+        let summary = stopped.join().unwrap();
+        assert!(summary.frames_lost > 0, "{summary:?}");
+        assert_eq!(summary.frames + summary.frames_lost, 200);
+    });
+}
+
+fn pipe(lan: &Lan) -> PathBuf {
+    let pipe = lan.path("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    pipe
 }
 
 fn exchange(a: &VdeClient, b: &VdeClient) {

@@ -201,6 +201,9 @@ fn a_full_switch_turns_clients_away_until_a_port_is_free() {
         lan.switch.add_stream(ours, "d"),
         Err(Error::Full(2))
     ));
+    let local = lan.path("local");
+    let refused = lan.switch.add_dgram(&local, &lan.path("remote"), "e");
+    assert!(matches!(refused, Err(Error::Full(2))) && !local.exists());
     drop(b);
     lan.await_ports(1);
     let c = lan.client("c");
