@@ -103,6 +103,17 @@ fn qemu_that_greets_twice_at_once_is_answered_twice() {
 }
 
 #[test]
+fn one_granted_negotiation_is_enough_in_either_order() {
+    let mut session = Session::new("t");
+    session.handle_bytes(GREETING.as_bytes());
+    session.handle_bytes(GREETING.as_bytes());
+    session.handle_bytes(br#"{"id": "t-0", "error": {"class": "CommandNotFound", "desc": "no"}}"#);
+    assert!(session.end("").is_none() && !session.is_ready());
+    session.handle_bytes(br#"{"return": {}, "id": "t-1"}"#);
+    assert!(session.is_ready());
+}
+
+#[test]
 fn qemu_that_greets_again_later_gets_nothing_but_negotiation_until_that_is_over() {
     let mut session = ready();
     session.handle_bytes(GREETING.as_bytes());
@@ -258,6 +269,14 @@ fn too_much_is_refused() {
         Err(Error::Busy { .. })
     ));
     sent(&mut session);
+
+    let id = session.submit_json("stop", Some(&large)).unwrap();
+    sent(&mut session);
+    assert!(
+        session.queue.has_room_for(QUEUE_BYTES_MAX),
+        "what was sent still counts"
+    );
+    answer(&mut session, id);
 
     let first = submit(&mut session, "stop");
     while session.commands.len() < COMMANDS_MAX {
