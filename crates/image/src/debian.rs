@@ -15,9 +15,10 @@ use crate::image::Kind;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::key::{KeyBuilder, digest};
-use crate::micro::{Programs, STAGE1, stage1};
 use crate::pin::Pin;
+use crate::programs::Programs;
 use crate::spec::DebianSpec;
+use crate::stage1;
 use crate::tool;
 use crate::{Error, Image, Progress};
 use mmdebstrap::Mmdebstrap;
@@ -71,7 +72,9 @@ fn key(base: &str, programs: &Programs, spec: &DebianSpec) -> Result<String, Err
         .inputs("code", CODE.iter());
     let erofs = tool::find("mkfs.erofs", "erofs-utils")?;
     key = key.input("mkfs.erofs", crate::files::digest(&erofs)?);
-    key = key.input("stage1", STAGE1).input("hand over", HAND_OVER);
+    key = key
+        .input("stage1", stage1::SCRIPT)
+        .input("hand over", HAND_OVER);
     Ok(key.input("busybox", digest(&programs.busybox)).finish())
 }
 
@@ -113,7 +116,7 @@ fn initramfs(kernel: &Kernel, programs: &Programs) -> Result<Vec<u8>, Error> {
     let release = kernel.release()?;
     let write = || -> io::Result<Vec<u8>> {
         let mut archive = Initramfs::default();
-        stage1(
+        stage1::write(
             &mut archive,
             &MODULES,
             HAND_OVER,
@@ -135,7 +138,7 @@ const CODE: [&str; 4] = [
     include_str!("debian.rs"),
     include_str!("debian/files.rs"),
     include_str!("debian/mmdebstrap.rs"),
-    include_str!("micro.rs"),
+    include_str!("stage1.rs"),
 ];
 
 const HAND_OVER: &str = include_str!("guest/debian.sh");

@@ -22,9 +22,11 @@ mod key;
 mod micro;
 mod modules;
 mod pin;
+mod programs;
 mod progress;
 mod sources;
 pub mod spec;
+mod stage1;
 mod tool;
 mod unpack;
 

@@ -1,7 +1,6 @@
 //! The `micro` image: an initramfs with busybox and bash, and nothing that has to be started.
 
 use std::io;
-use std::path::{Path, PathBuf};
 
 use crate::archive::Archive;
 use crate::cache::{Cache, Notes};
@@ -9,9 +8,9 @@ use crate::image::Kind;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::key::{KeyBuilder, digest};
-use crate::modules;
 use crate::pin::Pin;
-use crate::tool::{self, Run};
+use crate::programs::Programs;
+use crate::stage1::{self, APPLETS};
 use crate::{Error, Image, Progress, files};
 
 /// Builds the image, or finds it.
@@ -40,83 +39,13 @@ fn key(kernel: &str, programs: &Programs) -> String {
     let mut key = KeyBuilder::new("micro")
         .input("kernel", kernel)
         .inputs("code", CODE.iter());
-    key = key.input("stage1", STAGE1).input("init", INIT);
+    key = key.input("stage1", stage1::SCRIPT).input("init", INIT);
     for (path, _, content) in FILES {
         key = key.input(path, content);
     }
     key.input("busybox", digest(&programs.busybox))
         .input("bash", digest(&programs.bash))
         .finish()
-}
-
-/// The host's static programs that guests run.
-pub(crate) struct Programs {
-    pub(crate) busybox: Vec<u8>,
-    busybox_path: PathBuf,
-    bash: Vec<u8>,
-}
-
-impl Programs {
-    pub(crate) fn find() -> Result<Self, Error> {
-        let busybox_path = tool::find("busybox", "busybox-static")?;
-        let bash_path = tool::find("bash-static", "bash-static")?;
-        let busybox = read_static(&busybox_path, "busybox-static")?;
-        let bash = read_static(&bash_path, "bash-static")?;
-        Ok(Self {
-            busybox,
-            busybox_path,
-            bash,
-        })
-    }
-
-    /// The names under which busybox is called, asked of itself.
-    fn applets(&self, progress: &dyn Progress) -> Result<Vec<String>, Error> {
-        let run =
-            Run::new("asking busybox for its applets", self.busybox_path.clone()).arg("--list");
-        run.quiet().run(progress)
-    }
-}
-
-/// Reads a program that must run where there are no libraries.
-fn read_static(path: &Path, package: &'static str) -> Result<Vec<u8>, Error> {
-    let program = files::read(path, PROGRAM_MAX)?;
-    if program.starts_with(b"\x7fELF") && !names_an_interpreter(&program) {
-        return Ok(program);
-    }
-    Err(Error::MissingTool {
-        tool: format!("a static {}", path.display()),
-        package,
-    })
-}
-
-/// Whether the program asks for a dynamic loader: a program header of the type `PT_INTERP` (ELF, 64 bit).
-fn names_an_interpreter(program: &[u8]) -> bool {
-    let field = |at: usize, size: usize| {
-        let bytes = program.get(at..at + size)?;
-        Some(
-            bytes
-                .iter()
-                .rev()
-                .fold(0u64, |value, &byte| value << 8 | u64::from(byte)),
-        )
-    };
-    let header = || {
-        Some((
-            usize::try_from(field(0x20, 8)?).ok()?,
-            usize::try_from(field(0x36, 2)?).ok()?,
-            field(0x38, 2)?,
-        ))
-    };
-    let Some((start, size, count)) = header() else {
-        return true;
-    };
-    (0..usize::try_from(count).unwrap_or(0)).any(|index| {
-        let at = size
-            .checked_mul(index)
-            .and_then(|offset| offset.checked_add(start));
-        at.and_then(|at| field(at, 4))
-            .is_none_or(|kind| kind == PT_INTERP)
-    })
 }
 
 fn initramfs(
@@ -129,7 +58,7 @@ fn initramfs(
     let release = kernel.release()?;
     let write = || -> io::Result<Vec<u8>> {
         let mut archive = Initramfs::default();
-        stage1(
+        stage1::write(
             &mut archive,
             &MODULES,
             INIT,
@@ -139,7 +68,7 @@ fn initramfs(
         )?;
         archive.file("bin/bash", 0o755, &programs.bash)?;
         for applet in &applets {
-            if !OURS.contains(&applet.as_str()) && !STAGE1_APPLETS.contains(&applet.as_str()) {
+            if !OURS.contains(&applet.as_str()) && !APPLETS.contains(&applet.as_str()) {
                 archive.link(&format!("bin/{applet}"), "busybox")?;
             }
         }
@@ -158,62 +87,14 @@ fn initramfs(
     })
 }
 
-/// Puts in what the first program of a machine needs: busybox, the modules, and the script itself.
-pub(crate) fn stage1(
-    archive: &mut Initramfs,
-    wanted: &[&str],
-    hand_over: &str,
-    release: &str,
-    all: &[modules::Module],
-    busybox: &[u8],
-) -> io::Result<()> {
-    archive.file("bin/busybox", 0o755, busybox)?;
-    let folder = format!("lib/modules/{release}");
-    let needed = modules::with_needs(wanted, all);
-    for module in &needed {
-        archive.file(
-            &format!("{folder}/{}.ko", module.name),
-            0o644,
-            &module.content,
-        )?;
-    }
-    archive.file(
-        &format!("{folder}/modules.dep"),
-        0o644,
-        modules::dep_file(&needed).as_bytes(),
-    )?;
-    let present: Vec<&str> = wanted
-        .iter()
-        .copied()
-        .filter(|name| needed.iter().any(|found| found.name == *name))
-        .collect();
-    let script = format!(
-        "#!/bin/busybox sh\nMODULES='{}'\n{STAGE1}{hand_over}",
-        present.join(" ")
-    );
-    archive.file("init", 0o755, script.as_bytes())?;
-    for applet in STAGE1_APPLETS {
-        archive.link(&format!("bin/{applet}"), "busybox")?;
-    }
-    for folder in ["dev", "proc", "sys"] {
-        archive.folder(folder, 0o755)?;
-    }
-    Ok(())
-}
-
 /// Whatever this code does to an image is part of the image's key.
-const CODE: [&str; 3] = [
+const CODE: [&str; 4] = [
     include_str!("micro.rs"),
     include_str!("modules.rs"),
     include_str!("initramfs.rs"),
+    include_str!("stage1.rs"),
 ];
 
-/// Common to all images.
-pub(crate) const STAGE1: &str = include_str!("guest/stage1.sh");
-/// What it calls that is no builtin.
-const STAGE1_APPLETS: [&str; 8] = [
-    "cp", "dmesg", "ifconfig", "mkdir", "modprobe", "mount", "nameif", "sh",
-];
 const INIT: &str = include_str!("guest/micro.sh");
 const MODULES: [&str; 4] = ["virtio_pci", "virtio_console", "virtio_net", "virtio_rng"];
 
@@ -227,7 +108,9 @@ const FOLDERS: [(&str, u32); 7] = [
     ("var/tmp", 0o1777),
 ];
 
-const FILES: [(&str, u32, &str); 12] = [
+const FILES: [(&str, u32, &str); 14] = [
+    ("bin/nc", 0o755, include_str!("guest/nc.sh")),
+    ("bin/timeout", 0o755, include_str!("guest/timeout.sh")),
     (
         "etc/group",
         0o644,
@@ -288,7 +171,6 @@ const FILES: [(&str, u32, &str); 12] = [
 ];
 
 /// Applets that a file of ours stands for, or that are programs of their own here.
-const OURS: [&str; 6] = ["bash", "busybox", "halt", "poweroff", "reboot", "shutdown"];
-
-const PROGRAM_MAX: u64 = 64 << 20;
-const PT_INTERP: u64 = 3;
+const OURS: [&str; 8] = [
+    "bash", "busybox", "halt", "nc", "poweroff", "reboot", "shutdown", "timeout",
+];

@@ -40,10 +40,9 @@ pub(super) const FINISH: &str = include_str!("../guest/debian/finish.sh");
 pub(super) const INSTALL: &str = "APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-get --yes --no-install-recommends \
      -oDPkg::Chroot-Directory=\"$1\" -oDPkg::Use-Pty=false install $HOTBED_PACKAGES";
 
-/// Makes the file system from a bare view of the root, without what is mounted in it.
+/// Makes the file system `$out` from a bare view of the root `$1`, without what is mounted in it.
 pub(super) const MAKE_EROFS: &str = "set -e; bare=$(mktemp -d); mount --bind \"$1\" \"$bare\"; \
-     mkfs.erofs -U 6f746265-6421-4f6e-8000-000000000000 \"$1.erofs\" \"$bare\" >/dev/null; umount \"$bare\"; rmdir \"$bare\"; \
-     mkdir \"$1/.hotbed\"; mv \"$1.erofs\" \"$1/.hotbed/root.erofs\"";
+     mkfs.erofs -U 6f746265-6421-4f6e-8000-000000000000 \"$out\" \"$bare\" >/dev/null; umount \"$bare\"; rmdir \"$bare\"";
 
 const TMPFILES: &str = "# One run for all: device nodes are not made apart.\n\
      [Service]\nExecStart=\nExecStart=systemd-tmpfiles --create --remove --boot\n";

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::files::{INSTALL, MAKE_EROFS};
+use super::files::{INSTALL, MAKE_EROFS, quote};
 use crate::archive::Archive;
 use crate::cache::Cache;
 use crate::tool::{self, Run};
@@ -78,7 +78,19 @@ impl<'a> Mmdebstrap<'a> {
 
     /// Unpacks a tar file into the root.
     pub(super) fn unpack(&mut self, tar: &Path) {
-        self.customize_hook(&format!("tar-in {} /", word(tar)));
+        let hook = self.tar_in(tar);
+        self.customize_hook(&hook);
+    }
+
+    /// The special hook is slow, but reads as the user; root needs no help.
+    fn tar_in(&self, tar: &Path) -> String {
+        if self.is_root {
+            return format!(
+                "tar --extract --numeric-owner --xattrs --xattrs-include='*' --directory \"$1\" --file {}",
+                quote_path(tar)
+            );
+        }
+        format!("tar-in {} /", word(tar))
     }
 
     /// Installs packages, with what they depend on.
@@ -101,8 +113,12 @@ impl<'a> Mmdebstrap<'a> {
     pub(super) fn make_erofs(&mut self, path: &Path) -> Result<(), Error> {
         tool::find("mkfs.erofs", "erofs-utils")?;
         self.customize_hook("rm -rf \"$1\"/.hotbed");
-        self.customize_hook(MAKE_EROFS);
-        self.customize_hook(&format!("download /.hotbed/root.erofs {}", word(path)));
+        if self.is_root {
+            self.customize_hook(&format!("out={}; {MAKE_EROFS}", quote_path(path)));
+        } else {
+            self.customize_hook(&format!("out=\"$1.erofs\"; {MAKE_EROFS}; mkdir \"$1/.hotbed\"; mv \"$out\" \"$1/.hotbed/root.erofs\""));
+            self.customize_hook(&format!("download /.hotbed/root.erofs {}", word(path)));
+        }
         Ok(())
     }
 
@@ -213,6 +229,10 @@ impl<'a> Mmdebstrap<'a> {
             Err(_) => Ok(None),
         }
     }
+}
+
+fn quote_path(path: &Path) -> String {
+    quote(&path.display().to_string())
 }
 
 /// One word of a special hook's line.

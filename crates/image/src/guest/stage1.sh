@@ -15,7 +15,12 @@ mount -t devtmpfs -o mode=0755 devtmpfs /dev
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
 
-# The addresses are the machine's alone: detecting duplicates would only hold them back. Set back below.
+# A virtio console cannot print what the kernel said before it was there: that is done below, and nothing until then.
+read -r command_line </proc/cmdline
+case $command_line in *console=hvc1*) echo 1 >/proc/sys/kernel/printk ;; esac
+
+# The addresses are the machine's alone: detecting duplicates would only hold them back. Interfaces that are made later
+# detect them as usual; those that are there now keep this, as the kernel looks at it again when a link comes up.
 echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
 modprobe -a $MODULES || fail "a kernel module does not load"
 
@@ -46,9 +51,20 @@ ifconfig lo up
 while read -r name mac ipv4 netmask ipv6; do
     if [ -e "/sys/class/net/$name" ]; then
         ifconfig "$name" "$ipv4" netmask "$netmask" add "$ipv6" up || fail "$name gets no address"
-        echo 1 >"/proc/sys/net/ipv6/conf/$name/accept_dad"
     else
         echo "<4>hotbed: there is no card for $name ($mac)" >/dev/kmsg
     fi
 done </etc/hotbed/interfaces
 echo 1 >/proc/sys/net/ipv6/conf/default/accept_dad
+
+case $command_line in *console=hvc1*)
+    tries=0
+    until [ -c /dev/hvc1 ]; do
+        tries=$((tries + 1))
+        [ $tries -lt 5000 ] || fail "there is no second virtio console for the log"
+        usleep 1000
+    done
+    dmesg >/dev/hvc1
+    echo 7 >/proc/sys/kernel/printk
+    ;;
+esac

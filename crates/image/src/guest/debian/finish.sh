@@ -39,18 +39,11 @@ mkdir -p /etc/hotbed
     echo "$name $(echo "$value" | sed 's/^ *//')"
 done >/etc/hotbed/sysctl
 
-# udev wakes for what is plugged later, unless the root's own mounts wait for it.
-if [ -s /etc/fstab ]; then
-    mkdir -p /etc/systemd/system/hotbed-coldplug.service.d
-    printf '[Unit]\nDefaultDependencies=no\nAfter=\nBefore=sysinit.target local-fs-pre.target\n' \
-        >/etc/systemd/system/hotbed-coldplug.service.d/fstab.conf
-    mkdir -p /etc/systemd/system/sysinit.target.wants
-    ln -sf ../hotbed-coldplug.service /etc/systemd/system/sysinit.target.wants/hotbed-coldplug.service
-else
-    unwant sysinit.target systemd-udevd.service
+# udev looks at what is there once the shell is, unless the root's own mounts wait for it.
+if [ ! -s /etc/fstab ]; then
+    unwant sysinit.target systemd-udev-trigger.service systemd-udevd.service
     unwant sockets.target systemd-udevd-control.socket systemd-udevd-kernel.socket
 fi
-unwant sysinit.target systemd-udev-trigger.service
 
 # Generators are programs too: those stay that have work here.
 generators=/etc/systemd/system-generators
