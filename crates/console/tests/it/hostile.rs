@@ -187,11 +187,7 @@ fn guest_that_chatters_without_end_does_not_hold_up_a_deadline() {
             .unwrap(),
         Progress::Pending
     );
-    assert!(
-        start.elapsed() < Duration::from_millis(200),
-        "took {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < PATIENCE, "took {:?}", start.elapsed());
     drop(shell);
     chatter.join().unwrap();
 }
@@ -204,7 +200,7 @@ fn guest_that_does_not_read_does_not_hold_up_a_deadline() {
     shell
         .begin(&Command::new(&script), start + Duration::from_millis(100))
         .unwrap();
-    assert!((Duration::from_millis(100)..Duration::from_millis(300)).contains(&start.elapsed()));
+    assert!((Duration::from_millis(100)..PATIENCE).contains(&start.elapsed()));
     // The rest is sent while the answer is waited for.
     let reader = std::thread::spawn(move || {
         let line = read_to(&mut guest, "x'\n");
