@@ -181,6 +181,12 @@ pub(crate) const TABLE: &[Need] = &[
         "sets up taps in tests",
     ),
     need(
+        Probe::Program("kill"),
+        "procps",
+        Purpose::Peers,
+        "sends signals in tests",
+    ),
+    need(
         Probe::File("/usr/lib/{python}/ensurepip/__init__.py"),
         "python3-venv",
         Purpose::Stubs,
