@@ -131,16 +131,10 @@ fn a_capture_to_a_pipe_that_nobody_reads_yet_delays_no_frame() {
     std::thread::scope(|scope| {
         let started = scope.spawn(|| lan.switch.start_capture(&pipe));
         exchange(&a, &b); // While the pipe is being opened, which takes until somebody reads it.
-        let mut reader = PcapNgReader::new(File::open(&pipe).unwrap()).unwrap();
+        let reader = File::open(&pipe).unwrap();
         started.join().unwrap().unwrap();
         exchange(&a, &b);
-        let counted = scope.spawn(move || {
-            let mut frames = 0;
-            while let Some(block) = reader.next_block() {
-                frames += u64::from(matches!(block.unwrap(), Block::EnhancedPacket(_)));
-            }
-            frames
-        });
+        let counted = scope.spawn(move || count_frames(reader));
         assert_eq!(lan.switch.stop_capture().unwrap().frames, 100);
         assert_eq!(counted.join().unwrap(), 100);
     });
@@ -160,17 +154,27 @@ fn a_disk_that_stands_still_costs_captured_frames_only() {
     }
     std::thread::scope(|scope| {
         let stopped = scope.spawn(|| lan.switch.stop_capture().unwrap());
-        let mut buffer = vec![0; 1 << 16];
-        while !stopped.is_finished() {
+        let (mut file, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+        while !stopped.is_finished() || rustix::io::ioctl_fionread(&reader).unwrap() > 0 {
             // The pipe has a writer here too, so that reading it would never end.
             if rustix::io::ioctl_fionread(&reader).unwrap() > 0 {
-                assert_ne!(reader.read(&mut buffer).unwrap(), 0);
+                let len = reader.read(&mut buffer).unwrap();
+                file.extend_from_slice(&buffer[..len]);
             }
         }
         let summary = stopped.join().unwrap();
         assert!(summary.frames_lost > 0, "{summary:?}");
         assert_eq!(summary.frames + summary.frames_lost, 200);
+        assert_eq!(count_frames(&file[..]), summary.frames);
     });
+}
+
+fn count_frames(file: impl Read) -> u64 {
+    let (mut reader, mut frames) = (PcapNgReader::new(file).unwrap(), 0);
+    while let Some(block) = reader.next_block() {
+        frames += u64::from(matches!(block.unwrap(), Block::EnhancedPacket(_)));
+    }
+    frames
 }
 
 fn pipe(lan: &Lan) -> PathBuf {

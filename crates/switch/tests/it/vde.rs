@@ -244,6 +244,11 @@ fn requests_that_make_no_sense_are_turned_away_and_cost_nobody_anything() {
     let (a, b) = (lan.client("a"), lan.client("b"));
     a.send(&frame(ALL, A, b"well"));
     assert_eq!(b.recv(), frame(ALL, A, b"well"));
+    let turned_away = lan.switch.totals().turned_away;
+    assert!(
+        (40..104).contains(&turned_away),
+        "{turned_away}: the oldest had to go for new ones"
+    );
     drop(silent);
     eventually("all to be turned away", || {
         lan.switch.totals().turned_away == 104
@@ -265,7 +270,9 @@ fn a_request_in_pieces_is_put_together() {
     control.set_read_timeout(Some(SOON)).unwrap();
     let (head, tail) = request.split_at(50);
     control.write_all(head).unwrap();
-    lan.switch.ports(); // A round trip: the first piece was read by now, or is about to be.
+    for _ in 0..10 {
+        lan.switch.ports(); // Round trips, in which the first piece is read.
+    }
     control.write_all(tail).unwrap();
     control.read_exact(&mut [0; 110]).unwrap();
     drop(data);
