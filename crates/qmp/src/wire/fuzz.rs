@@ -3,6 +3,9 @@
 use super::{Message, Splitter};
 use crate::state::Session;
 
+/// How many commands the session sends, so that the stream may answer some.
+const COMMANDS: usize = 16;
+
 /// Checks that the parser and a session take any bytes, in any pieces, and come to the same end.
 ///
 /// The first byte says how large the pieces are; the rest is what QEMU sends.
@@ -27,10 +30,11 @@ pub fn fuzz_messages(data: &[u8]) {
     }
 
     let mut session = Session::new("f");
+    let mut commands = 0..COMMANDS;
     for piece in stream.chunks(size) {
         session.handle_bytes(piece);
         while session.poll_transmit().is_some() {}
-        if session.is_ready() {
+        if session.is_ready() && commands.next().is_some() {
             drop(session.submit_json("query-status", None));
         }
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hotbed_qmp::Error;
 use hotbed_qmp::commands::{GetFd, QueryStatus};
 use hotbed_qmp::fake::{Answer, FakeQemu, GREETING, Request};
+use hotbed_qmp::state::COMMANDS_MAX;
 use hotbed_qmp::tokio::Client;
 use serde_json::{Value, json};
 
@@ -78,6 +79,15 @@ async fn call_that_is_dropped_lets_its_answer_go() {
     let request = qemu.wait_requests(1, late()).unwrap().remove(0);
     qemu.answer(&request, json!("too late").into());
     assert_eq!(echoed(&client, &json!({"a": 1})).await, json!({"a": 1}));
+}
+
+#[tokio::test]
+async fn answers_that_were_given_up_do_not_pile_up() {
+    let (_qemu, client) = fake(echo).await;
+    for number in 0..=COMMANDS_MAX {
+        drop(client.submit("echo", Value::Null, &[]).unwrap());
+        assert_eq!(echoed(&client, &json!(number)).await, json!(number));
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hotbed_qmp::blocking::Client;
 use hotbed_qmp::commands::{QueryStatus, Quit};
 use hotbed_qmp::fake::{Answer, FakeQemu, GREETING};
-use hotbed_qmp::state::EVENTS_MAX;
+use hotbed_qmp::state::{COMMANDS_MAX, EVENTS_MAX};
 use hotbed_qmp::{Error, ErrorClass};
 use serde_json::{Value, json};
 
@@ -165,6 +165,15 @@ fn answer_that_was_given_up_does_not_disturb_the_next() {
         qemu.answer(&request, json!("too late").into());
     }
     assert_eq!(echoed(&client, &json!({"a": 1})), json!({"a": 1}));
+}
+
+#[test]
+fn answers_that_were_given_up_do_not_pile_up() {
+    let (_qemu, client) = fake(echo);
+    for number in 0..=COMMANDS_MAX {
+        drop(client.submit("echo", Value::Null, &[]).unwrap());
+        assert_eq!(echoed(&client, &json!(number)), json!(number));
+    }
 }
 
 #[test]
