@@ -120,16 +120,21 @@ impl Machine {
     ) -> Result<Self, Error> {
         let state_dir = site.directory.join(format!("vm-state-{}", config.name));
         crate::testbed::directories::make_private(&state_dir)?;
-        let console = ConsoleLog::create(console_log).map_err(Error::host(format!(
-            "cannot make the console log {}",
-            console_log.display()
-        )))?;
+        let failed = || {
+            Error::host(format!(
+                "cannot make the console log {}",
+                console_log.display()
+            ))
+        };
+        let console = ConsoleLog::create(console_log, &config.name, &site.log).map_err(failed())?;
+        let console = Arc::new(console);
+        site.tail.follow(&console).map_err(failed())?;
         Ok(Self {
             config,
             shared_dir: site.shared_dir(),
             site,
             state_dir,
-            console: Arc::new(console),
+            console,
             run: Mutex::new(None),
             start_command: Mutex::new(String::new()),
             starting: Turns::new(()),
@@ -261,7 +266,6 @@ impl Machine {
                 .log
                 .info(&format!("kill QemuMachine (pid {})", run.process.pid()));
             run.process.end();
-            run.finish_console();
             self.forget_run();
         }
     }
@@ -341,7 +345,7 @@ impl Machine {
         let mut left = text.as_bytes();
         loop {
             let slice = call.slice(&doing)?;
-            match console_log::write_until(&mut *pipe, &mut left, slice) {
+            match crate::process::write_until(&mut *pipe, &mut left, slice) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) => return Err(self.explain(&run, Error::host(doing())(error))),

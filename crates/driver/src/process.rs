@@ -4,7 +4,7 @@
 //! thread that starts a process, and fires when that thread ends.
 #![expect(clippy::disallowed_types, reason = "the I/O shell")]
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus};
@@ -212,11 +212,6 @@ pub(crate) fn wait_readable<F: AsFd>(fds: &[F], until: Instant) -> io::Result<bo
     wait_for(fds, PollFlags::IN, until)
 }
 
-/// Waits until one of the descriptors can be written to; `false` at `until`.
-pub(crate) fn wait_writable<F: AsFd>(fds: &[F], until: Instant) -> io::Result<bool> {
-    wait_for(fds, PollFlags::OUT, until)
-}
-
 fn wait_for<F: AsFd>(fds: &[F], flags: PollFlags, until: Instant) -> io::Result<bool> {
     loop {
         let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, flags)).collect();
@@ -232,4 +227,25 @@ fn wait_for<F: AsFd>(fds: &[F], flags: PollFlags, until: Instant) -> io::Result<
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Writes all of `bytes` to where somebody may not be reading; `false` at `until`.
+pub(crate) fn write_until(
+    mut pipe: impl Write + AsFd,
+    bytes: &mut &[u8],
+    until: Instant,
+) -> io::Result<bool> {
+    while !bytes.is_empty() {
+        match pipe.write(bytes) {
+            Ok(count) => *bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !wait_for(&[pipe.as_fd()], PollFlags::OUT, until)? {
+                    return Ok(false);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }

@@ -12,6 +12,7 @@ use hotbed_image::Image;
 
 use crate::accelerator::Verdict;
 use crate::images::Images;
+use crate::machine::console_log::Tail;
 use crate::process::{Process, spawn};
 use crate::testbed::reaper::{MARK, Reaper};
 use crate::turn::Turns;
@@ -40,6 +41,8 @@ pub(crate) struct Site {
     pub(crate) hosts: Vec<(std::net::IpAddr, Vec<String>)>,
     /// What runs guests here, once it was found out.
     pub(crate) verdict: Turns<Option<Verdict>>,
+    /// What follows the machines' console logs.
+    pub(crate) tail: Tail,
     reaper: Arc<Reaper>,
     processes: Mutex<Vec<Weak<Process>>>,
 }
@@ -55,12 +58,14 @@ pub(crate) struct Parts {
     pub(crate) vlan_sockets: BTreeMap<u8, PathBuf>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) hosts: Vec<(std::net::IpAddr, Vec<String>)>,
+    pub(crate) tail: Tail,
     pub(crate) reaper: Arc<Reaper>,
 }
 
 impl Site {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
+            tail: parts.tail,
             directory: parts.directory,
             out_dir: parts.out_dir,
             log: parts.log,

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::config::{MachineKind, names, network};
 use crate::images::Images;
+use crate::machine::console_log::Tail;
 use crate::machine::{Activity, Execute};
 use crate::site::{Parts, Site};
 use crate::{Call, Error, Log, Machine, TestConfig, Vlan};
@@ -96,6 +97,8 @@ impl Testbed {
                 .collect(),
             environment: environment(&vlans),
             hosts: hosts(&config),
+            tail: Tail::start()
+                .map_err(Error::host("cannot start the thread that follows consoles"))?,
             reaper: Arc::clone(&reaper),
             directory,
         });

@@ -4,9 +4,8 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use super::Machine;
-use super::console_log::write_until;
 use crate::call::{after, now};
-use crate::process::wait_readable;
+use crate::process::{wait_readable, write_until};
 use crate::{Call, Error};
 
 /// What the monitor says when it waits for a command.

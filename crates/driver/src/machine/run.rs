@@ -2,20 +2,20 @@
 #![expect(clippy::disallowed_types, reason = "the I/O shell")]
 
 use std::fs;
-use std::io::{self, PipeReader};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hotbed_console::Shell;
 use hotbed_qmp::blocking::Client;
 
 use super::command_line::Sockets;
-use super::console_log::{ConsoleLog, Reader};
+use super::console_log::{Boot, ConsoleLog};
 use super::monitor::Monitor;
 use crate::call::now;
 use crate::process::{Process, wait_readable};
@@ -46,7 +46,8 @@ pub(crate) struct Run {
     pub(crate) next_event: AtomicU64,
     /// When QEMU was started.
     pub(crate) since: Instant,
-    reader: Mutex<Reader>,
+    // After the process: whoever writes to the console is gone then.
+    boot: Boot,
     console: Arc<ConsoleLog>,
 }
 
@@ -79,26 +80,25 @@ impl Run {
         let sockets = start.sockets;
         let (monitor, shell) = (listen(&sockets.monitor)?, listen(&sockets.shell)?);
         remove_socket(&sockets.qmp).map_err(Error::host("cannot remove an old socket"))?;
-        let (output, both) = io::pipe().map_err(Error::host("cannot make a pipe"))?;
+        let failed = || Error::host(format!("cannot write {}", start.console.path().display()));
+        let (boot, output) = start.console.begin_boot().map_err(failed())?;
+        let error_output = output.try_clone().map_err(failed())?;
         command
             .stdin(Stdio::piped())
-            .stdout(
-                both.try_clone()
-                    .map_err(Error::host("cannot make a pipe"))?,
-            )
-            .stderr(both);
+            .stdout(output)
+            .stderr(error_output);
         let program = command.get_program().to_string_lossy().into_owned();
         let since = now();
         let process = start
             .site
             .spawn(command)
             .map_err(Error::host(format!("cannot start {program}")))?;
-        let starting = Starting {
-            process: Arc::clone(&process),
+        Starting {
+            process,
+            boot,
             start,
-            output: None,
-        };
-        starting.finish(output, &monitor, &shell, since, call)
+        }
+        .finish(&monitor, &shell, since, call)
     }
 
     /// Whether QEMU runs.
@@ -113,17 +113,9 @@ impl Run {
             .poll_exit(until)
             .map_err(Error::host("cannot wait for QEMU"))?;
         if status.is_some() {
-            self.finish_console();
+            self.boot.end();
         }
         Ok(status)
-    }
-
-    /// Reads what is left of the console and ends its thread.
-    pub(crate) fn finish_console(&self) {
-        self.reader
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .finish();
     }
 
     /// How QEMU ended and what it said last, when one of its sockets is closed; `None` when it still runs.
@@ -160,14 +152,13 @@ pub(crate) fn quoted_lines(console: &ConsoleLog) -> String {
 /// A process that has not connected everywhere yet.
 struct Starting<'s> {
     process: Arc<Process>,
+    boot: Boot,
     start: &'s Start<'s>,
-    output: Option<Reader>,
 }
 
 impl Starting<'_> {
     fn finish(
-        mut self,
-        output: PipeReader,
+        self,
         monitor: &UnixListener,
         shell: &UnixListener,
         since: Instant,
@@ -175,17 +166,10 @@ impl Starting<'_> {
     ) -> Result<Run, Error> {
         let Start {
             machine,
-            site,
             console,
             sockets,
+            ..
         } = self.start;
-        let reader = Reader::start(
-            Arc::clone(console),
-            output,
-            (*machine).to_owned(),
-            Arc::clone(&site.log),
-        );
-        self.output = Some(reader.map_err(Error::host("cannot read QEMU's output"))?);
         let mut monitor = Monitor::new(self.accept(monitor, "monitor", call)?)
             .map_err(Error::host("cannot use the monitor socket"))?;
         let shell = self.accept(shell, "shell", call)?;
@@ -200,12 +184,8 @@ impl Starting<'_> {
             rustix::io::ioctl_fionbio(stdin, true)
                 .map_err(|error| Error::host("cannot use QEMU's standard input")(error.into()))?;
         }
-        let reader = self
-            .output
-            .take()
-            .ok_or_else(|| Error::Machine("the console's reader is gone".to_owned()))?;
         Ok(Run {
-            process: Arc::clone(&self.process),
+            process: self.process,
             monitor: Turns::new(monitor),
             shell: Turns::new(shell),
             next_event: AtomicU64::new(0),
@@ -214,7 +194,7 @@ impl Starting<'_> {
             connected: AtomicBool::new(false),
             came_up: AtomicBool::new(false),
             since,
-            reader: Mutex::new(reader),
+            boot: self.boot,
             console: Arc::clone(console),
         })
     }
@@ -314,29 +294,8 @@ impl Starting<'_> {
             .map_or_else(|| "?".to_owned(), return_code);
         Error::Machine(format!(
             "QEMU process exited with code {code} before {before}.\n{}",
-            self.words()
+            self.start.console.last_lines(usize::MAX).join("\n")
         ))
-    }
-
-    /// All that QEMU said so far, within reason.
-    fn words(&self) -> String {
-        let console = self.start.console;
-        // The reader sees the end of the pipe now that all writers are gone; it needs a moment for the last lines.
-        while console.is_open()
-            && console
-                .next_line(now() + END_GRACE)
-                .is_ok_and(|line| line.is_some())
-        {}
-        console.last_lines(usize::MAX).join("\n")
-    }
-}
-
-impl Drop for Starting<'_> {
-    fn drop(&mut self) {
-        if self.output.is_some() {
-            // It did not become a run.
-            self.process.end();
-        }
     }
 }
 

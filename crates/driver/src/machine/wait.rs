@@ -62,15 +62,16 @@ done
 const WAIT_FOR_UNIX_SOCKET: &str = r#"
 start=${EPOCHREALTIME/[^0-9]/}
 real=
+newline='
+'
 while :; do
   if [ -z "$real" ] && [ "${path%/*}" != "$path" ]; then
     real=$(cd -P "${path%/*}/" 2>/dev/null && pwd -P) && real=${real%/}/${path##*/} || real=
   fi
-  while read -r _ _ _ flags type _ _ bound; do
-    if [ "$bound" = "$path" ] || [ -n "$real" -a "$bound" = "$real" ]; then
-      [ "$type" != "$kind" ] || [ "$kind" = 0001 -a "$flags" != 00010000 ] || exit 0
-    fi
-  done </proc/net/unix
+  # All at once: to read line by line, the shell would go back in the file after each.
+  table=$(</proc/net/unix)$newline
+  [[ ! $table =~ ${entry}"$path"$newline ]] || exit 0
+  [[ -z $real || ! $table =~ ${entry}"$real"$newline ]] || exit 0
   [ ! -S "$path" ] || ! nc -z "$options" "$path" 2>/dev/null || exit 0
   pause $(( (${EPOCHREALTIME/[^0-9]/} - start) / 10 )) 20000 250000
 done
@@ -196,13 +197,15 @@ pub(super) fn port_script(port: u16, address: &str, wanted: &str) -> String {
 }
 
 pub(super) fn unix_socket_script(address: &str, is_datagram: bool) -> String {
-    let (kind, options) = if is_datagram {
-        ("0002", "-uU")
+    // Flags, type, state and inode, between which and the path is a space.
+    let (entry, options) = if is_datagram {
+        (" [0-9A-F]{8} 0002 [0-9]+ +[0-9]+ ", "-uU")
     } else {
-        ("0001", "-U")
+        (" 00010000 0001 [0-9]+ +[0-9]+ ", "-U")
     };
     format!(
-        "{PAUSE}path={} kind={kind} options={options}\n{WAIT_FOR_UNIX_SOCKET}",
-        quote(address)
+        "{PAUSE}path={} entry={} options={options}\n{WAIT_FOR_UNIX_SOCKET}",
+        quote(address),
+        quote(entry)
     )
 }

@@ -44,7 +44,7 @@ fn qemu_that_exits_at_once_is_quoted() {
         message,
         "QEMU process exited with code 3 before connecting to monitor socket.\nfake-qemu: cannot find a machine to fake"
     );
-    assert!(time < Duration::from_secs(1), "{time:?}");
+    time.at_most(Duration::from_secs(1));
     assert!(!bed.m().is_booted());
 }
 
@@ -57,7 +57,7 @@ fn qemu_that_dies_while_booting_is_noticed_at_once() {
     };
     assert!(message.contains("QEMU exited with code 4"), "{message}");
     assert!(message.contains("fake-qemu: the guest broke"), "{message}");
-    assert!(time < Duration::from_secs(1), "{time:?}");
+    time.at_most(Duration::from_secs(1));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn guest_that_never_reaches_its_shell_ends_with_its_last_lines() {
     );
     assert!(message.contains("hello from the console"), "{message}");
     assert!(message.contains("boot_timeout"), "{message}");
-    assert!(time < Duration::from_secs(1), "{time:?}");
+    time.at_most(Duration::from_secs(1));
 }
 
 #[test]
@@ -100,19 +100,13 @@ fn every_wait_ends_within_100_ms_of_an_interrupt_or_deadline() {
                 matches!(result, Err(Error::Interrupted)),
                 "{what}: {result:?}"
             );
-            assert!(
-                time < Duration::from_millis(300),
-                "{what}: {time:?} after an interrupt"
-            );
+            time.at_most(Duration::from_millis(300));
             let (result, time) = timed(|| body(&bed, &call_for(Duration::from_millis(200))));
             assert!(
                 matches!(result, Err(Error::Timeout(_))),
                 "{what}: {result:?}"
             );
-            assert!(
-                time < Duration::from_millis(300),
-                "{what}: {time:?} after a deadline"
-            );
+            time.at_most(Duration::from_millis(300));
         };
     within("start", "deaf", &|bed, call| bed.m().start(false, call));
     within("connect", "silent", &|bed, call| bed.m().connect(call));
@@ -176,7 +170,7 @@ fn frozen_qemu_ends_no_later_than_its_command_and_a_grace() {
         message.starts_with("action timed out after ") && message.ends_with("(timeout=1.0)"),
         "{message}"
     );
-    assert!(time < Duration::from_secs(5), "{time:?}");
+    time.at_most(Duration::from_secs(5));
 }
 
 #[test]
@@ -205,7 +199,7 @@ fn global_timeout_says_what_each_machine_was_doing_and_kills_it() {
         result
     });
     assert!(result.is_err());
-    assert!(time < Duration::from_millis(1500), "{time:?}");
+    time.at_most(Duration::from_millis(1500));
     told.recv_timeout(Duration::from_secs(5)).unwrap();
     assert!(bed.testbed.timed_out());
     let log = bed.log();

@@ -12,3 +12,4 @@ mod guest;
 mod leftovers;
 mod support;
 mod units;
+mod vde;

@@ -10,7 +10,7 @@ use hotbed_driver::machine::Execute;
 use hotbed_driver::{Call, Log, Machine, Never, Options, TestConfig, Testbed};
 
 /// Longer than anything here takes.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(300);
 
 /// A sink for a log.
 #[derive(Clone, Default)]
@@ -125,11 +125,54 @@ pub(crate) fn run(machine: &Machine, command: &str) -> (i32, String) {
     (output.status, output.text().into_owned())
 }
 
+/// How long something took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Took {
+    /// By the clock.
+    pub(crate) clock: Duration,
+    /// Of that, while some process of the host waited for a processor: a host that is busy otherwise proves nothing.
+    pub(crate) starved: Duration,
+}
+
+impl Took {
+    /// Fails when it took longer, on a host that had the time.
+    #[track_caller]
+    pub(crate) fn at_most(self, bound: Duration) {
+        assert!(
+            self.clock.saturating_sub(self.starved) <= bound,
+            "{self:?} is more than {bound:?}"
+        );
+    }
+
+    /// Fails when it took less.
+    #[track_caller]
+    pub(crate) fn at_least(self, bound: Duration) {
+        assert!(self.clock >= bound, "{self:?} is less than {bound:?}");
+    }
+}
+
+/// How long processes of this host have waited for a processor; not known everywhere.
+fn starved() -> Duration {
+    let pressure = std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
+    let total = pressure
+        .lines()
+        .next()
+        .and_then(|some| some.rsplit('=').next()?.parse().ok());
+    Duration::from_micros(total.unwrap_or_default())
+}
+
 /// The value, and how long it took to come.
-pub(crate) fn timed<T>(body: impl FnOnce() -> T) -> (T, Duration) {
-    let begin = Instant::now();
+pub(crate) fn timed<T>(body: impl FnOnce() -> T) -> (T, Took) {
+    let (begin, before) = (Instant::now(), starved());
     let value = body();
-    (value, begin.elapsed())
+    let clock = begin.elapsed();
+    (
+        value,
+        Took {
+            clock,
+            starved: starved().saturating_sub(before),
+        },
+    )
 }
 
 /// Waits until something is so, and says whether it became so.
