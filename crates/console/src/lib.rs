@@ -3,9 +3,9 @@
 //! [`Shell`] talks to the root shell that a guest offers on its first virtio console, through the unix stream that QEMU
 //! puts there. One command costs one round trip, and as few processes in the guest as its output allows.
 //!
-//! - `wire`: finds a command's answer in what comes from the guest. Every length check is here.
-//! - `script`: writes the shell text that makes a guest answer like that.
-//! - `state`: decides what is sent next and what that which arrives means. No sockets, no clock.
+//! - [`wire`]: finds a command's answer in what comes from the guest. Every length check is here.
+//! - [`script`]: writes the shell text that makes a guest answer like that.
+//! - [`state`]: decides what is sent next and what that which arrives means. No sockets, no clock.
 //! - [`io`]: reads and writes the stream. The only file that may block.
 //!
 //! Invariant: what is handed out as a command's output was printed by that command, all of it and in its order, or
@@ -23,6 +23,11 @@ pub mod io;
 pub mod script;
 pub mod state;
 pub mod wire;
+
+/// The example of the README is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use error::Error;
 pub use io::Shell;

@@ -310,7 +310,8 @@ impl Parser {
         let full = match mark {
             Mark::Raw(len) => {
                 piece.extend_from_slice(block);
-                (block.len() == *len).then_some(BLOCK_MAX)?
+                let whole = len.map_or(block.len() < BLOCK_MAX, |len| block.len() == len);
+                whole.then_some(BLOCK_MAX)?
             }
             Mark::Base64(len) => {
                 self.group.extend_from_slice(block);

@@ -7,6 +7,7 @@
 #   <ID.SEQ LENGTH 0:TEXT BLOCKS|ID.SEQ STATUS>   the same, with a NUL between the two
 #     TEXT: the output, with the bytes 30, 49 for newline (each line would be a write of its own) and 30, 48 for byte 30
 #     a block: BYTES|ID.SEQ #COUNT>               as they are; after a full one, the host must say that it may go on
+#              BYTES|ID.SEQ #->                   the last one, from a guest whose dd (busybox's) counts full blocks only
 #              BYTES|ID.SEQ %COUNT>               in base64, from a guest without dd
 #   ...|ID.SEQ !>                                 instead of a status: forget this output, another attempt follows
 #   ...|ID.SEQ ?WHAT>                             instead of a status: WHAT is missing or does not work
@@ -78,12 +79,20 @@ _hb_time() {
     _hb_left $1 || _hb_expire
 }
 
-# Waits for a line from the process _hb_b, until $1 if that is set. Fails when the process is done.
-_hb_line() {
-    until read -r ${1:+-t $_hb_w} -u 6 _hb_l; do
-        (($? > 128)) || return 1
+# Waits until the process _hb_b is done, or until $1 if that is set, and leaves what it said in _hb_l.
+_hb_done() {
+    local _hb_r _hb_q=
+    _hb_l=
+    [[ $1 ]] || { wait $_hb_b; _hb_q=$?; }
+    while :; do
+        read -r -d "" ${1:+-t $_hb_w} -u 6 _hb_r
+        (($? > 128)) || break
+        _hb_l+=$_hb_r
         _hb_expire $_hb_b
     done
+    _hb_l+=$_hb_r
+    [[ $_hb_q ]] || ((_hb_e > 2)) || { wait $_hb_b; _hb_q=$?; }
+    return ${_hb_q:-0}
 }
 
 _hb_text() {
@@ -110,13 +119,18 @@ _hb_stream() {
         LC_ALL=C dd bs=65536 iflag=fullblock $_hb_d <&9 2>&8 &
         _hb_b=$!
         exec 8>&-
-        _hb_c=0
         _hb_time $2
-        while _hb_line $2; do _hb_c=${_hb_l%% *}; done
-        ((_hb_e > 2)) || wait $_hb_b || { _hb_x=?dd; _hb_pipe 9; return; }
+        _hb_done $2 || { _hb_x=?dd; _hb_pipe 9; return; }
         [[ $_hb_d == count=1 ]] || return
+        _hb_c=${_hb_l##*$_hb_nl}
+        case ${_hb_c%% *} in
+        1+0) _hb_c=65536 ;;
+        0+0) _hb_c=0 ;;
+        *+*) _hb_c=- ;;
+        *) printf -v _hb_c %d ${_hb_c%% *} ;;
+        esac
         printf "|%s #%s>" $1 $_hb_c
-        ((_hb_c == 65536)) || return
+        [[ $_hb_c == 65536 ]] || return
         _hb_ok || _hb_d=of=/dev/null
     done
 }

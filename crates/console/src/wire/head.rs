@@ -45,8 +45,8 @@ pub(super) enum Kind {
 /// What stands after output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// So many bytes before this are output.
-    Raw(usize),
+    /// So many bytes before this are output; `None`: less than a full block, from a guest that does not count it.
+    Raw(Option<usize>),
     /// So many bytes before this are output in base64.
     Base64(usize),
     /// The answer is complete.
@@ -89,7 +89,8 @@ pub(super) fn mark(bytes: &[u8]) -> Parsed<(u64, Mark)> {
     words(bytes, b">", |words, _| {
         let [number, what] = words else { return None };
         let mark = match what.split_at_checked(1)? {
-            ("#", len) => Mark::Raw(len.parse().ok().filter(|len| *len <= BLOCK_MAX)?),
+            ("#", "-") => Mark::Raw(None),
+            ("#", len) => Mark::Raw(Some(len.parse().ok().filter(|len| *len <= BLOCK_MAX)?)),
             ("%", len) => Mark::Base64(len.parse().ok().filter(|len| *len <= BASE64_BLOCK)?),
             ("!", "") => Mark::End(Verdict::Discard),
             ("?", what) => Mark::End(Verdict::Unable(what.to_owned())),

@@ -1,6 +1,7 @@
 //! Guests that are scripted to misbehave.
 
 use crate::guest::PATIENCE;
+use crate::sys::peak;
 use hotbed_console::{Command, Error, Exit, Progress, Shell};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -203,7 +204,11 @@ fn guest_that_does_not_read_does_not_hold_up_a_deadline() {
     assert!((Duration::from_millis(100)..PATIENCE).contains(&start.elapsed()));
     // The rest is sent while the answer is waited for.
     let reader = std::thread::spawn(move || {
-        let line = read_to(&mut guest, "x'\n");
+        let (mut line, mut block) = (Vec::new(), [0; 65536]);
+        while !line.ends_with(b"x'\n") {
+            let len = guest.read(&mut block).unwrap();
+            line.extend_from_slice(&block[..len]);
+        }
         write!(guest, "<{name}.1 0 =:|{name}.1 0>").unwrap();
         line.len()
     });
@@ -292,4 +297,22 @@ fn file_that_waits_for_a_silent_guest_gives_up_at_the_deadline() {
     let (mut shell, _guest, _) = ready();
     shell.begin_put("/tmp/x", 10, soon()).unwrap();
     assert_eq!(shell.put_chunk(b"12345", soon()).unwrap(), 0);
+}
+
+#[test]
+fn guest_that_sends_output_nobody_takes_is_not_read_without_end() {
+    let (mut shell, mut guest, name) = ready();
+    let content = vec![0; 8 << 20];
+    shell
+        .begin_put("/tmp/x", content.len() as u64, soon())
+        .unwrap();
+    write!(guest, "<{name}.1 go><{name}.1 0 +:").unwrap();
+    let block = [&[b'x'; 60000][..], format!("|{name}.1 #60000>").as_bytes()].concat();
+    let flood = std::thread::spawn(move || while guest.write_all(&block).is_ok() {});
+    let until = Instant::now() + Duration::from_millis(300);
+    let (taken, memory) = peak(|| shell.put_chunk(&content, until).unwrap());
+    assert!(taken < content.len());
+    assert!(memory < 2 << 20, "{memory} bytes were held");
+    drop(shell);
+    flood.join().unwrap();
 }
