@@ -48,7 +48,7 @@ pub fn recv_datagrams(
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
     });
-    let mut headers = slices.each_mut().map(|slice| header_of(slice));
+    let mut headers = slices.each_mut().map(header_of);
     // SAFETY: `recvmmsg` needs BATCH headers that point to memory it may write.
     // - Each header points to one of `slices`, and that to one of `buffers`, which is borrowed mutably; none of them
     //   was moved since.
