@@ -1,7 +1,7 @@
 //! The project's own jobs: `cargo xtask <job>`, one file per job.
 //!
 //! - [`demo`]: from a fresh machine to two guests that ping each other.
-//! - [`test`]: every check and every test; what CI runs.
+//! - [`test`](mod@test): every check and every test; what CI runs.
 //! - [`tidy`]: rules of the source tree that no other tool checks.
 //! - [`deny`]: licences and sources of what we depend on, by cargo-deny.
 //! - [`fuzz`]: one fuzz target, or all of them for a while each.
