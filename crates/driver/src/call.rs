@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::Error;
 
-/// Tells a waiting call to give up; asked at least every [`SLICE`].
+/// Tells a waiting call to give up; asked at least every 50 ms.
 pub trait Interrupt: Sync {
     /// Whether the call is to end now with [`Error::Interrupted`].
     fn is_interrupted(&self) -> bool;

@@ -1,7 +1,7 @@
 //! What a test asks for: machines, VLANs, timeouts.
 //!
-//! Two forms come in: the head of a test file ([`head`], TOML between `# /// hotbed` and `# ///`) and the JSON that the NixOS
-//! test framework writes ([`json`]). Both come out as a [`TestConfig`]. Nothing here reads a file or a clock.
+//! Two forms come in: the head of a test file (`head`, TOML between `# /// hotbed` and `# ///`) and the JSON that the NixOS
+//! test framework writes (`json`). Both come out as a [`TestConfig`]. Nothing here reads a file or a clock.
 
 mod duration;
 mod error;

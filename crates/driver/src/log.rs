@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::call::now;
+use crate::process::Owner;
 
 /// The most lines of guests that wait to be written.
 const SERIAL_LINES_MAX: usize = 10_000;
@@ -79,6 +80,7 @@ impl Colours {
 pub struct Log {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
+    owner: Owner,
 }
 
 impl std::fmt::Debug for Log {
@@ -200,7 +202,11 @@ impl Log {
             .name("log".to_owned())
             .spawn(move || writer.write_serial_lines())
             .ok();
-        Self { shared, writer }
+        Self {
+            shared,
+            writer,
+            owner: Owner::here(),
+        }
     }
 
     fn message(
@@ -340,6 +346,9 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
+        if !self.owner.is_here() {
+            return;
+        }
         lock(&self.shared.queue).closed = true;
         self.shared.more.notify_one();
         if let Some(writer) = self.writer.take() {

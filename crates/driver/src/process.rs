@@ -23,6 +23,23 @@ const TERM_GRACE: Duration = Duration::from_millis(300);
 /// How long the kernel may take to end a killed process before we stop looking.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 
+/// The process that something belongs to. A fork of it (Python's `os.fork`) has copies of handles, but not the threads behind
+/// them, and must not end what its parent uses.
+#[derive(Debug)]
+pub(crate) struct Owner(u32);
+
+impl Owner {
+    /// This process.
+    pub(crate) fn here() -> Self {
+        Self(std::process::id())
+    }
+
+    /// Whether this process is the owner, and not a fork of it.
+    pub(crate) fn is_here(&self) -> bool {
+        self.0 == std::process::id()
+    }
+}
+
 /// A command, and where the one who asked for it waits.
 type Job = (Command, Sender<io::Result<Process>>);
 
@@ -36,6 +53,7 @@ pub(crate) struct Process {
     pidfd: OwnedFd,
     status: OnceLock<ExitStatus>,
     at_end: Mutex<Option<AtEnd>>,
+    owner: Owner,
 }
 
 impl std::fmt::Debug for Process {
@@ -104,6 +122,7 @@ fn start(mut command: Command) -> io::Result<Process> {
             pidfd,
             status: OnceLock::new(),
             at_end: Mutex::new(None),
+            owner: Owner::here(),
         }),
         Err(error) => {
             let _ = child.kill();
@@ -200,7 +219,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.status.get().is_none() {
+        if self.owner.is_here() && self.status.get().is_none() {
             self.kill();
             let _ = self.poll_exit(now() + KILL_GRACE);
         }

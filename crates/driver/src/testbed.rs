@@ -20,6 +20,7 @@ use crate::config::{MachineKind, names, network};
 use crate::images::Images;
 use crate::machine::console_log::Tail;
 use crate::machine::{Activity, Execute};
+use crate::process::Owner;
 use crate::site::{Parts, Site};
 use crate::{Call, Error, Log, Machine, TestConfig, Vlan};
 use reaper::Reaper;
@@ -58,6 +59,7 @@ pub struct Testbed {
     stopped: AtomicBool,
     /// Held by the thread that stops the testbed.
     stopping: Mutex<()>,
+    owner: Owner,
 }
 
 impl Testbed {
@@ -115,6 +117,7 @@ impl Testbed {
             reaper,
             stopped: AtomicBool::new(false),
             stopping: Mutex::new(()),
+            owner: Owner::here(),
         }))
     }
 
@@ -332,10 +335,11 @@ impl Testbed {
             .collect()
     }
 
-    /// Ends everything: machines, VLANs, helpers, directories. Takes well under a second; a second call does nothing.
+    /// Ends everything: machines, VLANs, helpers, directories. Takes well under a second; a second call does nothing, nor does
+    /// one in a fork of this process.
     pub fn stop(&self) {
         let _stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.stopped.swap(true, Ordering::AcqRel) {
+        if !self.owner.is_here() || self.stopped.swap(true, Ordering::AcqRel) {
             return;
         }
         let log = &self.site.log;

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hotbed_switch::{Config, PortInfo, Switch};
 
+use crate::process::Owner;
 use crate::{Error, Log};
 
 /// One emulated Ethernet segment. Its switch runs in this process and takes VDE clients and QEMU's stream sockets.
@@ -14,6 +15,7 @@ pub struct Vlan {
     socket_dir: PathBuf,
     stream_socket: PathBuf,
     switch: Mutex<Option<Switch>>,
+    owner: Owner,
 }
 
 impl Vlan {
@@ -42,6 +44,7 @@ impl Vlan {
             socket_dir,
             stream_socket,
             switch: Mutex::new(Some(switch)),
+            owner: Owner::here(),
         })
     }
 
@@ -120,6 +123,20 @@ impl Vlan {
         if let Some(switch) = switch {
             log.info(&format!("kill vlan (pid {})", std::process::id()));
             drop(switch);
+        }
+    }
+}
+
+impl Drop for Vlan {
+    fn drop(&mut self) {
+        let switch = self
+            .switch
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if !self.owner.is_here() {
+            // The sockets are the parent's, and so is the thread that would have to end.
+            std::mem::forget(switch);
         }
     }
 }

@@ -11,7 +11,7 @@ use rustix::fs::inotify;
 
 use super::ConsoleLog;
 use crate::call::{after, now};
-use crate::process::wait_readable;
+use crate::process::{Owner, wait_readable};
 
 /// How often the files are looked at when the system has no more inotify objects to give.
 const LOOK: Duration = Duration::from_millis(20);
@@ -21,6 +21,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) struct Tail {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    owner: Owner,
 }
 
 #[derive(Debug)]
@@ -48,6 +49,7 @@ impl Tail {
         Ok(Self {
             shared,
             thread: Some(thread),
+            owner: Owner::here(),
         })
     }
 
@@ -105,6 +107,9 @@ impl Shared {
 
 impl Drop for Tail {
     fn drop(&mut self) {
+        if !self.owner.is_here() {
+            return;
+        }
         let _ = rustix::io::write(&self.shared.stop, &1_u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
