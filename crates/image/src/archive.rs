@@ -152,6 +152,11 @@ impl Archive {
         )
     }
 
+    /// The part of apt's configuration that says how the host fetches: proxies, retries, checks.
+    pub(crate) fn fetching(cache: &Cache, id: &str) -> PathBuf {
+        cache.root().join("apt").join(id).join("fetching.conf")
+    }
+
     /// Prepares apt to be run on this archive.
     pub(crate) fn apt(&self, cache: &Cache, progress: &dyn Progress) -> Result<Apt, Error> {
         let root = cache.root().join("apt").join(self.id());
@@ -165,13 +170,16 @@ impl Archive {
             .quiet();
         let is_wanted = |line: &String| !UNWANTED.iter().any(|prefix| line.starts_with(prefix));
         let host: Vec<String> = host.run(progress)?.into_iter().filter(is_wanted).collect();
+        let fetching =
+            host.join("\n") + "\nAcquire::Languages \"none\";\nAPT::Sandbox::User \"root\";\n";
+        files::write_lightly(&Self::fetching(cache, &self.id()), fetching.as_bytes())?;
         let path = |name: &str| root.join(name).display().to_string();
         let configuration = format!(
-            "{}\nAcquire::Languages \"none\";\nDir::Etc::main \"/dev/null\";\nDir::Etc::parts \"{}\";\nDir::Etc::sourcelist \"{}\";\n\
+            "{}Dir::Etc::main \"/dev/null\";\nDir::Etc::parts \"{}\";\nDir::Etc::sourcelist \"{}\";\n\
              Dir::Etc::sourceparts \"{}\";\nDir::Etc::preferencesparts \"{}\";\nDir::State \"{}\";\n\
-             Dir::State::status \"{}\";\nDir::Cache \"{}\";\nAPT::Sandbox::User \"root\";\n\
+             Dir::State::status \"{}\";\nDir::Cache \"{}\";\n\
              APT::Install-Recommends \"false\";\nAPT::Get::Assume-Yes \"true\";\n",
-            host.join("\n"),
+            fetching,
             path("parts"),
             path("sources.list"),
             path("parts"),
@@ -185,6 +193,7 @@ impl Archive {
         files::write_lightly(&root.join("status"), b"")?;
         Ok(Apt {
             configuration: root.join("apt.conf"),
+            nowhere: root.join("parts"),
         })
     }
 }
@@ -192,6 +201,8 @@ impl Archive {
 /// apt, on an archive's own folders.
 pub(crate) struct Apt {
     configuration: PathBuf,
+    /// An empty folder.
+    nowhere: PathBuf,
 }
 
 impl Apt {
@@ -231,7 +242,10 @@ impl Apt {
 
     fn command(&self, what: &str, arguments: &[&str]) -> Result<Run, Error> {
         let run = Run::new(what, tool::find("apt-get", "apt")?).args(arguments.iter().copied());
-        Ok(run.env("APT_CONFIG", &self.configuration))
+        // Not where the user is: of a file that lies there, `download --print-uris` says nothing.
+        Ok(run
+            .env("APT_CONFIG", &self.configuration)
+            .folder(&self.nowhere))
     }
 }
 

@@ -16,12 +16,14 @@ mod lock;
 
 pub(crate) use entry::{Entry, Notes};
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::files;
-use crate::{Error, Progress};
+use crate::tool::{self, Run};
+use crate::{Error, Progress, Silent};
 
 /// A folder of images and of what they are made from.
 #[derive(Debug, Clone)]
@@ -158,7 +160,8 @@ impl Cache {
         for name in files::names(&tmp)? {
             let path = tmp.join(name);
             if path.is_dir() && lock::hold_folder(&path).is_ok() {
-                remove(&path)?;
+                // What cannot be removed now is nobody's trouble but the disk's.
+                let _ = remove(&path);
             }
         }
         Ok(())
@@ -180,6 +183,22 @@ impl Workspace {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// A folder beside the cache that every user can enter, for root in a user namespace; it goes away with this one.
+    pub(crate) fn outside(&self) -> Result<PathBuf, Error> {
+        let unique = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let folder = std::env::temp_dir().join(format!("hotbed-{}", unique));
+        files::write(
+            &self.path.join(OUTSIDE),
+            folder.as_os_str().as_encoded_bytes(),
+        )?;
+        // Not `create_dir_all`: somebody else's folder is not ours to work in.
+        DirBuilder::new()
+            .mode(0o755)
+            .create(&folder)
+            .map_err(files::failed("cannot make the folder", &folder))?;
+        Ok(folder)
+    }
 }
 
 impl Drop for Workspace {
@@ -190,8 +209,40 @@ impl Drop for Workspace {
 }
 
 fn remove(folder: &Path) -> Result<(), Error> {
+    if let Ok(outside) = fs::read_to_string(folder.join(OUTSIDE)) {
+        remove_foreign(Path::new(&outside))?;
+    }
     fs::remove_dir_all(folder).map_err(files::failed("cannot remove", folder))
 }
+
+/// Removes a folder that may hold files of a user namespace, which nobody but its root can remove.
+fn remove_foreign(folder: &Path) -> Result<(), Error> {
+    if !folder.exists() || fs::remove_dir(folder).is_ok() {
+        return Ok(()); // As a rule: its user has cleared it.
+    }
+    let helper = Run::new(
+        "clearing what a dead build left",
+        tool::find("mmdebstrap", "mmdebstrap")?,
+    )
+    .quiet();
+    let helper =
+        helper
+            .args(["--unshare-helper", "find"])
+            .arg(folder)
+            .args(["-mindepth", "2", "-delete"]);
+    let _ = helper.run(&Silent); // It fails at what is ours, of which we take care below.
+    // What is left is empty, but it may still be somebody else's, whom not even we may look at.
+    for name in files::names(folder)? {
+        let path = folder.join(name);
+        fs::remove_dir(&path)
+            .or_else(|_| fs::remove_dir_all(&path))
+            .map_err(files::failed("cannot remove", &path))?;
+    }
+    fs::remove_dir(folder).map_err(files::failed("cannot remove", folder))
+}
+
+/// The name of the file that says where a builder works beside its folder in `tmp`.
+const OUTSIDE: &str = "outside";
 
 #[cfg(test)]
 mod tests;

@@ -88,7 +88,7 @@ fn build_root(
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let work = cache.workspace("root-work")?;
-    let mut mmdebstrap = Mmdebstrap::new(cache, archive, work.path())?;
+    let mut mmdebstrap = Mmdebstrap::new(cache, archive, &work, progress)?;
     mmdebstrap.start_from(&base.path("base.tar"));
     mmdebstrap.put_script("setup.sh", &files::setup_script())?;
     let packages = spec.sorted_packages();

@@ -9,6 +9,11 @@
 //!
 //! Invariant: an entry of the cache is whole or absent; nobody ever sees half of one.
 
+/// The example of the README, checked as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 mod archive;
 pub mod cache;
 mod debian;

@@ -57,7 +57,7 @@ pub(super) fn build(
         .arg(&modules);
     run.arg("--directory").arg(&tree).arg(top).run(progress)?;
 
-    let mut mmdebstrap = Mmdebstrap::new(cache, archive, work.path())?;
+    let mut mmdebstrap = Mmdebstrap::new(cache, archive, &work, progress)?;
     mmdebstrap.setup_hook("mkdir -p \"$1\"/var/cache/apt/archives");
     mmdebstrap.sync_archive_in();
     mmdebstrap.sync_archive_out();

@@ -42,7 +42,7 @@ pub(super) const INSTALL: &str = "APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-get 
 
 /// Makes the file system `$out` from a bare view of the root `$1`, without what is mounted in it.
 pub(super) const MAKE_EROFS: &str = "set -e; bare=$(mktemp -d); mount --bind \"$1\" \"$bare\"; \
-     mkfs.erofs -U 6f746265-6421-4f6e-8000-000000000000 \"$out\" \"$bare\" >/dev/null; umount \"$bare\"; rmdir \"$bare\"";
+     mkfs.erofs -U 6f746265-6421-4f6e-8000-000000000000 '--exclude-regex=^(dev|run|tmp)/.' \"$out\" \"$bare\" >/dev/null; umount \"$bare\"; rmdir \"$bare\"";
 
 const TMPFILES: &str = "# One run for all: device nodes are not made apart.\n\
      [Service]\nExecStart=\nExecStart=systemd-tmpfiles --create --remove --boot\n";

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{INSTALL, MAKE_EROFS, quote};
 use crate::archive::Archive;
-use crate::cache::Cache;
+use crate::cache::{Cache, Workspace};
 use crate::tool::{self, Run};
 use crate::{Error, Progress, files};
 
@@ -17,7 +17,10 @@ pub(super) struct Mmdebstrap<'a> {
     archive: &'a Archive,
     /// What apt has downloaded, and its lists.
     apt: PathBuf,
+    /// Where our own files are.
     work: PathBuf,
+    /// Where mmdebstrap works: root of a user namespace must reach it, and may not reach a user's cache.
+    temporary: PathBuf,
     is_root: bool,
     options: Vec<OsString>,
     packages: String,
@@ -25,16 +28,31 @@ pub(super) struct Mmdebstrap<'a> {
 
 impl<'a> Mmdebstrap<'a> {
     /// Begins a run that keeps its own files in `work`.
-    pub(super) fn new(cache: &Cache, archive: &'a Archive, work: &Path) -> Result<Self, Error> {
+    pub(super) fn new(
+        cache: &Cache,
+        archive: &'a Archive,
+        work: &Workspace,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
         let apt = cache.root().join("apt").join(archive.id());
         files::create_folder(&apt.join("packages"))?;
         let is_root = rustix::process::geteuid().is_root();
+        archive.apt(cache, progress)?;
+        let fetching = format!(
+            "--aptopt={}",
+            Archive::fetching(cache, &archive.id()).display()
+        );
         Ok(Self {
             archive,
             apt,
-            work: work.to_owned(),
+            temporary: if is_root {
+                work.path().to_owned()
+            } else {
+                work.outside()?
+            },
+            work: work.path().to_owned(),
             is_root,
-            options: Vec::new(),
+            options: vec![fetching.into()],
             packages: String::new(),
         })
     }
@@ -144,6 +162,8 @@ impl<'a> Mmdebstrap<'a> {
             "--format=tar",
             "--skip=download/empty",
             "--skip=essential/unlink",
+            // A user namespace cannot make device nodes again, and the kernel makes them all in a machine.
+            "--skip=output/dev",
             &include,
         ];
         self.run("making Debian's base system", &options, tar, progress)
@@ -153,6 +173,7 @@ impl<'a> Mmdebstrap<'a> {
     pub(super) fn customize(self, needs_lists: bool, progress: &dyn Progress) -> Result<(), Error> {
         let mut options = vec![
             "--variant=custom",
+            "--skip=cleanup",
             "--format=null",
             "--skip=download/empty",
             "--skip=essential/unlink",
@@ -203,12 +224,7 @@ impl<'a> Mmdebstrap<'a> {
                 .map(crate::sources::Source::line),
         );
         let run = run.env("HOTBED_PACKAGES", self.packages);
-        // The user namespace's root must reach its folder, and may not reach a user's cache.
-        let run = if self.is_root {
-            run.env("TMPDIR", &self.work)
-        } else {
-            run
-        };
+        let run = run.env("TMPDIR", self.temporary);
         run.run(progress).map(drop)
     }
 

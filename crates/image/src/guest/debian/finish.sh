@@ -80,7 +80,7 @@ systemd-sysusers
 rm -rf /var/cache/apt/* /var/lib/apt/lists/* /tmp/* /run/*
 # Packages bring directories for their logs, and their services want them: only what was logged goes.
 find /var/log -type f -delete
-rm -f /etc/resolv.conf /etc/hostname /etc/machine-id /var/lib/dbus/machine-id /etc/ld.so.cache~
+rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/resolv.conf /etc/hostname /etc/machine-id /var/lib/dbus/machine-id /etc/ld.so.cache~
 ldconfig
 # Nothing was changed since the caches were made: systemd need not look.
 touch -r /usr /etc/.updated /var/.updated

@@ -7,4 +7,4 @@ systemctl --quiet set-default multi-user.target
 passwd --quiet --delete root
 # The unit that takes it away again does not run: nobody may make the file that keeps users out.
 ln -sf /dev/null /etc/tmpfiles.d/systemd-nologin.conf
-rm -f /etc/fstab /etc/apt/apt.conf.d/99mmdebstrap
+rm -f /etc/fstab
