@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// Longer than anything here takes on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Longer than what is over soon takes on a loaded machine, and shorter than what hangs.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
 /// A guest and the shell in it. It ends when this is dropped.
 pub(crate) struct Guest {
     pub(crate) shell: Shell,

@@ -1,6 +1,6 @@
 //! The loop in the guest.
 
-use crate::guest::Guest;
+use crate::guest::{Guest, SOON};
 use hotbed_console::script::REPEAT_GRACE;
 use hotbed_console::{Command, Progress, Repeat, Until};
 use std::time::{Duration, Instant};
@@ -26,9 +26,6 @@ fn repeat(
     });
     (status, String::from_utf8(output).unwrap(), start.elapsed())
 }
-
-/// Sooner than any timeout that a test gives, and late enough for a host that does much else.
-const SOON: Duration = Duration::from_secs(20);
 
 /// A path for one test's files.
 fn path(name: &str) -> String {

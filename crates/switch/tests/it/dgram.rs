@@ -60,9 +60,9 @@ fn a_peer_may_come_late_and_come_again() {
         let mut buffer = [0; 100];
         eventually("the peer to be found", || {
             c.send(&frame(ALL, B, &[life]));
-            late.recv(&mut buffer).is_ok()
+            // A frame for the life before may still have been on its way.
+            late.recv(&mut buffer).is_ok() && buffer[14] == life
         });
-        assert_eq!(buffer[14], life);
         send(&lan, &late, "late", &frame(ALL, A, &[life]));
         assert_eq!(c.recv(), frame(ALL, A, &[life]));
     }
@@ -77,12 +77,15 @@ fn a_new_peer_that_speaks_first_is_heard() {
     recv_datagram(&first);
     drop(first);
     let second = peer(&lan, "p");
+    c.data.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 100];
     eventually("the switch to look again", || {
-        second
-            .send_to(&frame(ALL, A, b"second"), lan.path("p.local"))
-            .is_ok()
+        // Refused until then. A frame that comes while the switch's socket is being connected anew is lost: Linux
+        // empties it a moment after the new peer may send.
+        let _ = second.send_to(&frame(ALL, A, b"second"), lan.path("p.local"));
+        c.data.recv(&mut buffer).is_ok()
     });
-    assert_eq!(c.recv(), frame(ALL, A, b"second"));
+    assert_eq!(buffer[..60], frame(ALL, A, b"second"));
 }
 
 #[test]

@@ -135,7 +135,13 @@ impl Drop for VdeClient {
 
 pub(crate) fn recv_datagram(socket: &UnixDatagram) -> Vec<u8> {
     let mut buffer = vec![0; FRAME_MAX];
-    let len = socket.recv(&mut buffer).expect("a frame, soon");
+    let len = loop {
+        match socket.recv(&mut buffer) {
+            // A wait with a timeout is not taken up again after the process was stopped or frozen.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => break received.expect("a frame, soon"),
+        }
+    };
     buffer.truncate(len);
     buffer
 }
