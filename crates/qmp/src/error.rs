@@ -77,15 +77,14 @@ pub enum Error {
         size: usize,
     },
     /// More files were to travel beside the command than QEMU takes.
-    #[error(
-        "{files} files are too many beside `{command}`; the limit is {}",
-        crate::state::FILES_MAX
-    )]
+    #[error("{files} files are too many beside `{command}`; the limit is {limit}")]
     TooManyFiles {
         /// The command.
         command: String,
         /// How many files.
         files: usize,
+        /// How many may: none, if it is to run out of band.
+        limit: usize,
     },
     /// Too many commands, or too many bytes of them, wait for QEMU already.
     #[error("`{command}` was not sent: too much is waiting for QEMU already")]

@@ -164,7 +164,7 @@ impl Session {
     /// # Errors
     ///
     /// If the session is over, too much is waiting, the command is too long or its arguments are not JSON, or if it
-    /// is to run out of band and the monitor did not offer that.
+    /// is to run out of band and the monitor did not offer that or it has files, for which it might have to wait.
     pub fn submit<A: Serialize + ?Sized>(
         &mut self,
         execution: Execution,
@@ -180,10 +180,16 @@ impl Session {
                 command: command.to_owned(),
             });
         }
-        if files.len() > FILES_MAX {
+        let limit = if execution == Execution::InBand {
+            FILES_MAX
+        } else {
+            0
+        };
+        if files.len() > limit {
             return Err(Error::TooManyFiles {
                 command: command.to_owned(),
                 files: files.len(),
+                limit,
             });
         }
         let bytes = encode_command(execution, command, arguments, &self.wire_id(self.next))
@@ -221,8 +227,8 @@ impl Session {
     /// Gives what is to be written next, or none for now.
     ///
     /// None may turn to some after [`handle_bytes`](Session::handle_bytes): QEMU is given no more than
-    /// [`IN_BAND_MAX`] commands at once, and files for one command only, because it drops those that it holds when
-    /// others come.
+    /// [`IN_BAND_MAX`] commands at once, a command with files only when it has no other, and no other until it has
+    /// answered that.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.queue.poll(self.negotiation.is_over())
     }

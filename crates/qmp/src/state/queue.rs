@@ -35,7 +35,7 @@ pub(super) struct Queue {
     bytes: usize,
     /// How many commands QEMU has to run in band.
     in_band_sent: usize,
-    /// The command for which QEMU holds files. It drops them when others come.
+    /// The command for which QEMU holds files.
     files_sent: Option<CommandId>,
 }
 
@@ -69,31 +69,30 @@ impl Queue {
     }
 
     /// Gives the next command that QEMU can take; before the session is ready, that is negotiation only.
+    ///
+    /// A command with files goes when no other is being run, and nothing goes until it is answered. QEMU holds the
+    /// files for it meanwhile, and whatever comes next, the thread that reads it looks at them, also while another
+    /// thread takes them: that crashed QEMU 7.2, and was so up to 10.1 at least. Nor could it hold others.
     pub(super) fn poll(&mut self, is_ready: bool) -> Option<Transmit> {
+        if self.files_sent.is_some() {
+            return None;
+        }
         if let Some(queued) = self.negotiation.pop_front() {
             return Some(self.sent(queued));
         }
         if !is_ready {
             return None;
         }
-        if self
-            .out_of_band
-            .front()
-            .is_some_and(|queued| self.may_go(queued))
-        {
-            let queued = self.out_of_band.pop_front()?;
+        if let Some(queued) = self.out_of_band.pop_front() {
             return Some(self.sent(queued));
         }
-        if self.in_band_sent >= IN_BAND_MAX || !self.may_go(self.in_band.front()?) {
+        let has_files = !self.in_band.front()?.transmit.files.is_empty();
+        if self.in_band_sent >= if has_files { 1 } else { IN_BAND_MAX } {
             return None;
         }
         let queued = self.in_band.pop_front()?;
         self.in_band_sent += 1;
         Some(self.sent(queued))
-    }
-
-    fn may_go(&self, queued: &Queued) -> bool {
-        queued.transmit.files.is_empty() || self.files_sent.is_none()
     }
 
     fn sent(&mut self, queued: Queued) -> Transmit {

@@ -31,6 +31,12 @@ fn submit(session: &mut Session, command: &str) -> CommandId {
     session.submit_json(command, None).unwrap()
 }
 
+fn submit_file(session: &mut Session) -> CommandId {
+    session
+        .submit(Execution::InBand, "getfd", None::<&Value>, vec![file()])
+        .unwrap()
+}
+
 fn answer(session: &mut Session, id: CommandId) {
     session.handle_bytes(format!("{{\"return\": {{}}, \"id\": \"t-{}\"}}", id.0).as_bytes());
 }
@@ -227,26 +233,47 @@ fn qemu_gets_no_more_commands_than_it_reads_so_that_it_sees_urgent_ones() {
 }
 
 #[test]
-fn files_are_sent_for_one_command_at_a_time() {
+fn command_with_files_goes_alone_and_nothing_follows_until_it_is_answered() {
     let mut session = ready();
-    let submit_file = |session: &mut Session| {
-        session
-            .submit(Execution::InBand, "getfd", None::<&Value>, vec![file()])
-            .unwrap()
-    };
+    let before = submit(&mut session, "stop");
+    assert_eq!(sent(&mut session), ["t-1"]);
     let first = submit_file(&mut session);
     let second = submit_file(&mut session);
     submit(&mut session, "stop");
-    let transmit = session.poll_transmit().unwrap();
-    assert_eq!(transmit.files.len(), 1);
     assert!(
-        session.poll_transmit().is_none(),
-        "the files of the second replace those of the first in QEMU"
+        sent(&mut session).is_empty(),
+        "files came while another command was run"
+    );
+    answer(&mut session, before);
+    assert_eq!(session.poll_transmit().unwrap().files.len(), 1);
+    session
+        .submit(Execution::OutOfBand, "yank", None::<&Value>, Vec::new())
+        .unwrap();
+    session.handle_bytes(GREETING.as_bytes());
+    assert!(
+        sent(&mut session).is_empty(),
+        "bytes came while QEMU held files"
     );
     answer(&mut session, first);
-    assert_eq!(session.poll_transmit().unwrap().files.len(), 1);
-    assert_eq!(sent(&mut session), ["t-3"]);
+    assert_eq!(sent(&mut session), ["t-6"]);
+    session.handle_bytes(br#"{"return": {}, "id": "t-6"}"#);
+    assert_eq!(sent(&mut session), ["t-5", "t-3"]);
     answer(&mut session, second);
+    assert_eq!(sent(&mut session), ["t-4"]);
+}
+
+#[test]
+fn command_with_files_does_not_run_out_of_band() {
+    let mut session = ready();
+    let refused = session.submit(Execution::OutOfBand, "getfd", None::<&Value>, vec![file()]);
+    assert!(matches!(
+        refused,
+        Err(Error::TooManyFiles {
+            files: 1,
+            limit: 0,
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -396,6 +423,7 @@ fn events_are_bounded_by_their_bytes_too() {
 #[derive(Debug, Clone)]
 enum Step {
     Submit,
+    SubmitFile,
     Transmit,
     Answer(usize),
     Abandon(usize),
@@ -406,6 +434,7 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => Just(Step::Submit),
+        1 => Just(Step::SubmitFile),
         3 => Just(Step::Transmit),
         3 => any::<usize>().prop_map(Step::Answer),
         1 => any::<usize>().prop_map(Step::Abandon),
@@ -423,6 +452,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Submit => open.push(submit(&mut session, "stop")),
+                Step::SubmitFile => open.push(submit_file(&mut session)),
                 Step::Transmit => {
                     in_qemu.extend(sent(&mut session));
                     prop_assert!(in_qemu.len() <= IN_BAND_MAX);
