@@ -1,8 +1,8 @@
 //! Nothing that a testbed started is left: not after its end, not after a `kill -9`.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::support::{Bed, call, eventually, example, fake_config, timed};
@@ -16,47 +16,74 @@ fn started_in(directory: &Path) -> Vec<String> {
             .split(|&byte| byte == 0)
             .any(|variable| variable == mark.as_bytes())
     };
-    let processes = std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok());
-    processes
-        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-        .filter(marked)
-        .collect()
+    processes().filter(marked).collect()
 }
 
-#[test]
-fn nothing_is_left_after_kill_9() {
-    let directory = tempfile::tempdir().unwrap();
+/// The processes of this host.
+fn processes() -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A driver with three machines, in a process of its own, and the directory of its testbed.
+fn driver(directory: &Path) -> (Child, PathBuf) {
     let mut driver = Command::new(example("killed"))
-        .arg(directory.path())
+        .arg(directory)
         .arg(example("fake_qemu"))
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(driver.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let testbed = Path::new(line.trim());
+    let stdout = driver.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    let testbed = PathBuf::from(line.trim());
     assert!(testbed.join("vde1.ctl/ctl").exists(), "{line}");
     // Three machines, the shells of two, `sleep` in one of them, two children.
+    let all = || started_in(&testbed).len() >= 7;
     assert!(
-        eventually(Duration::from_secs(5), || started_in(testbed).len() >= 7),
+        eventually(Duration::from_secs(20), all),
         "{:?}",
-        started_in(testbed)
+        started_in(&testbed)
     );
+    (driver, testbed)
+}
+
+/// The children of a process.
+fn children_of(parent: u32) -> Vec<String> {
+    let parent = format!("PPid:\t{parent}");
+    let is_child = |pid: &String| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line == parent)
+    };
+    processes().filter(is_child).collect()
+}
+
+fn kill_each(pids: &[String]) {
+    for pid in pids {
+        Command::new("sh")
+            .args(["-c", &format!("kill -s KILL {pid}")])
+            .status()
+            .unwrap();
+    }
+}
+
+#[test]
+fn nothing_is_left_after_kill_9() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut driver, testbed) = driver(directory.path());
     driver.kill().unwrap();
     driver.wait().unwrap();
-    let gone = || started_in(testbed).is_empty() && !testbed.exists();
+    let gone = || started_in(&testbed).is_empty() && !testbed.exists();
+    let (gone, time) = timed(|| eventually(Duration::from_secs(20), gone));
     assert!(
-        eventually(Duration::from_secs(1), gone),
+        gone,
         "left: {:?}, {}",
-        started_in(testbed),
+        started_in(&testbed),
         testbed.exists()
     );
+    time.at_most(Duration::from_secs(1));
     let left: Vec<_> = std::fs::read_dir(directory.path())
         .unwrap()
         .flatten()
@@ -67,6 +94,33 @@ fn nothing_is_left_after_kill_9() {
             .all(|name| name.to_string_lossy().ends_with(".console.log")),
         "{left:?}"
     );
+}
+
+#[test]
+fn machines_end_with_the_driver_even_without_its_reaper() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut driver, testbed) = driver(directory.path());
+    let machines: Vec<_> = children_of(driver.id())
+        .into_iter()
+        .filter(|pid| started_in(&testbed).contains(pid))
+        .collect();
+    assert_eq!(machines.len(), 3);
+    let reaper: Vec<_> = children_of(driver.id())
+        .into_iter()
+        .filter(|pid| !machines.contains(pid))
+        .collect();
+    kill_each(&reaper);
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+    let gone = || {
+        started_in(&testbed)
+            .iter()
+            .all(|pid| !machines.contains(pid))
+    };
+    let gone = eventually(Duration::from_secs(20), gone);
+    // What the machines had started is the reaper's, which is no more.
+    kill_each(&started_in(&testbed));
+    assert!(gone, "left: {machines:?}");
 }
 
 #[test]
