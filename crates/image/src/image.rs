@@ -71,13 +71,15 @@ impl Image {
     /// The kernel's parameters. Beside the console:
     ///
     /// - `panic=1`: with QEMU's `-no-reboot`, a panic ends the machine at once.
+    /// - `loglevel=1`, with a virtio console: the log is shown from its first line on once stage 1 can, and then as it comes
+    ///   (stage 1 sets the level to 7); a panic is shown at any time.
     /// - `cryptomgr.notests`: the kernel does not test its own ciphers at every boot (0.3 s under TCG).
     /// - `tsc=reliable no_timer_check`: on a busy host, a guest's clocks look faulty when they are only late; without
     ///   these the kernel may give up the TSC in the middle of a test.
     #[must_use]
     pub fn command_line(&self, log: LogConsole) -> String {
         let console = match log {
-            LogConsole::Virtio => "hvc1",
+            LogConsole::Virtio => "hvc1 loglevel=1",
             LogConsole::Uart => "ttyS0,115200n8",
         };
         format!("console={console} panic=1 cryptomgr.notests tsc=reliable no_timer_check")

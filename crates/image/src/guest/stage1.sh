@@ -15,9 +15,7 @@ mount -t devtmpfs -o mode=0755 devtmpfs /dev
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
 
-# A virtio console cannot print what the kernel said before it was there: that is done below, and nothing until then.
 read -r command_line </proc/cmdline
-case $command_line in *console=hvc1*) echo 1 >/proc/sys/kernel/printk ;; esac
 
 # The addresses are the machine's alone: detecting duplicates would only hold them back. Interfaces that are made later
 # detect them as usual; those that are there now keep this, as the kernel looks at it again when a link comes up.
@@ -57,6 +55,7 @@ while read -r name mac ipv4 netmask ipv6; do
 done </etc/hotbed/interfaces
 echo 1 >/proc/sys/net/ipv6/conf/default/accept_dad
 
+# A virtio console cannot print what the kernel said before it was there: it is silent (loglevel=1) until it is told all.
 case $command_line in *console=hvc1*)
     tries=0
     until [ -c /dev/hvc1 ]; do

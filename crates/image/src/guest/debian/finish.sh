@@ -20,6 +20,7 @@ unwant sysinit.target \
     systemd-random-seed.service systemd-repart.service systemd-sysctl.service systemd-sysusers.service \
     systemd-tmpfiles-setup-dev-early.service systemd-tmpfiles-setup-dev.service systemd-update-done.service \
     systemd-update-utmp.service
+unwant local-fs.target run-lock.mount tmp.mount
 unwant sockets.target systemd-journald-audit.socket
 unwant multi-user.target getty.target systemd-ask-password-wall.path systemd-update-utmp-runlevel.service \
     systemd-user-sessions.service
@@ -77,10 +78,11 @@ rm -f /usr/sbin/policy-rc.d
 [ ! -e /sbin/start-stop-daemon.REAL ] || mv -f /sbin/start-stop-daemon.REAL /sbin/start-stop-daemon
 
 systemd-sysusers
-rm -rf /var/cache/apt/* /var/lib/apt/lists/* /tmp/* /run/*
+# What is in /tmp is mmdebstrap's, which still needs it; it is not packed.
+rm -rf /var/cache/apt/* /var/lib/apt/lists/*
 # Packages bring directories for their logs, and their services want them: only what was logged goes.
 find /var/log -type f -delete
-rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/resolv.conf /etc/hostname /etc/machine-id /var/lib/dbus/machine-id /etc/ld.so.cache~
+rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/resolv.conf /etc/hostname /etc/machine-id /var/lib/dbus/machine-id
 ldconfig
 # Nothing was changed since the caches were made: systemd need not look.
 touch -r /usr /etc/.updated /var/.updated
