@@ -38,3 +38,7 @@ pub use log::Log;
 pub use machine::Machine;
 pub use testbed::{Options, Testbed};
 pub use vlan::Vlan;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
