@@ -53,6 +53,10 @@ pub struct Client {
 impl Client {
     /// Connects to the monitor at `path`, as soon as QEMU listens there, and negotiates.
     ///
+    /// Start QEMU with `server=on,wait=on`: it then waits for its client before it sets the monitor up. With
+    /// `wait=off` the two race in QEMU, which greets twice (a session copes with that) or, seen with QEMU 7.2 on a
+    /// busy host, never.
+    ///
     /// # Errors
     ///
     /// If QEMU does not listen or does not greet by `until`, or what listens there does not speak QMP.

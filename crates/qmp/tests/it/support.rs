@@ -1,5 +1,6 @@
 //! What several tests need.
 
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -59,8 +60,9 @@ impl Qemu {
     /// Starts QEMU with another kind of monitor.
     pub(crate) fn with_monitor(kind: &str, options: &[&str]) -> Option<Qemu> {
         let folder = tempfile::tempdir().unwrap();
+        // QEMU waits for its client before it sets the monitor up: see `Client::connect`.
         let monitor = format!(
-            "socket,id=monitor,server=on,wait=off,path={}",
+            "socket,id=monitor,server=on,wait=on,path={}",
             socket(folder.path()).display()
         );
         let child = Command::new("qemu-system-x86_64")
@@ -76,6 +78,7 @@ impl Qemu {
             .args(["-mon", &format!("chardev=monitor,{kind}")])
             .args(options)
             .stdin(Stdio::null())
+            .stderr(File::create(folder.path().join("stderr")).unwrap())
             .spawn();
         match child {
             Ok(child) => Some(Qemu { child, folder }),
@@ -94,7 +97,10 @@ impl Qemu {
     }
 
     pub(crate) fn connect(&self) -> Client {
-        Client::connect(&self.socket(), late()).unwrap()
+        Client::connect(&self.socket(), late()).unwrap_or_else(|error| {
+            let words = fs::read_to_string(self.folder.path().join("stderr")).unwrap();
+            panic!("{error}; QEMU said: {words}")
+        })
     }
 }
 
