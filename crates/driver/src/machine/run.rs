@@ -25,6 +25,8 @@ use crate::{Call, Error};
 
 /// How long QEMU may take to negotiate once it has greeted.
 const NEGOTIATION: Duration = Duration::from_secs(5);
+/// How long QEMU may take to greet a client before another one is tried.
+const GREETING: Duration = Duration::from_secs(3);
 /// How many of QEMU's last lines an error shows.
 const LAST_LINES: usize = 20;
 /// How long a QEMU whose sockets are closed may take to be gone.
@@ -228,9 +230,21 @@ impl Starting<'_> {
     }
 
     fn connect_qmp(&self, path: &Path, call: &Call<'_>) -> Result<Client, Error> {
-        let stream = loop {
+        loop {
+            let stream = self.open_qmp(path, call)?;
+            // QEMU 7.2 on a busy host may never greet a client that comes while it sets the monitor up; it greets the next one.
+            if self.is_greeted(&stream, call)? {
+                return Client::from_stream(stream, now() + NEGOTIATION).map_err(|error| {
+                    self.instead("negotiating QMP", Error::Machine(error.to_string()))
+                });
+            }
+        }
+    }
+
+    fn open_qmp(&self, path: &Path, call: &Call<'_>) -> Result<UnixStream, Error> {
+        loop {
             match UnixStream::connect(path) {
-                Ok(stream) => break stream,
+                Ok(stream) => return Ok(stream),
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -250,18 +264,23 @@ impl Starting<'_> {
             wait_readable(&[self.process.exit_event()], slice)
                 .map_err(Error::host("cannot wait for QEMU"))?;
             self.check("opening its QMP socket")?;
-        };
-        loop {
+        }
+    }
+
+    /// Waits until QEMU says something, but no longer than [`GREETING`].
+    fn is_greeted(&self, stream: &UnixStream, call: &Call<'_>) -> Result<bool, Error> {
+        let patience = now() + GREETING;
+        while now() < patience {
             let slice = call.slice(&|| "QEMU greets at QMP".to_owned())?;
             let events = [stream.as_fd(), self.process.exit_event()];
-            wait_readable(&events, slice).map_err(Error::host("cannot wait for QEMU"))?;
+            wait_readable(&events, slice.min(patience))
+                .map_err(Error::host("cannot wait for QEMU"))?;
             self.check("greeting at QMP")?;
-            if wait_readable(&[&stream], now()).map_err(Error::host("cannot wait for QEMU"))? {
-                break;
+            if wait_readable(&[stream], now()).map_err(Error::host("cannot wait for QEMU"))? {
+                return Ok(true);
             }
         }
-        Client::from_stream(stream, now() + NEGOTIATION)
-            .map_err(|error| self.instead("negotiating QMP", Error::Machine(error.to_string())))
+        Ok(false)
     }
 
     /// Fails when QEMU has ended.
