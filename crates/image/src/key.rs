@@ -65,11 +65,12 @@ mod tests {
     fn moving_a_byte_from_one_input_to_the_next_changes_the_key() {
         let key = |first: &str, second: &str| {
             KeyBuilder::new("x")
-                .input("a", first)
-                .input("a", second)
+                .input("", first)
+                .input("", second)
                 .finish()
         };
         assert_ne!(key("ab", "c"), key("a", "bc"));
+        assert_ne!(key("", "abc"), key("abc", ""));
         assert_eq!(key("ab", "c"), key("ab", "c"));
     }
 

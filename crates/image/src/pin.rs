@@ -102,7 +102,14 @@ fn kernel_packages(
         .iter()
         .filter_map(|line| kernel_package_name(line))
         .collect();
-    let arguments = [&["download", "--print-uris", "--quiet=2"], names.as_slice()].concat();
+    // Ubuntu's lists also have SHA-512, which apt would print.
+    let ask = [
+        "download",
+        "--print-uris",
+        "--quiet=2",
+        "-oAcquire::ForceHash=SHA256",
+    ];
+    let arguments = [ask.as_slice(), names.as_slice()].concat();
     let lines = if names.is_empty() {
         Vec::new()
     } else {

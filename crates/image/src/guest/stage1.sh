@@ -48,6 +48,7 @@ done </etc/hotbed/interfaces
 ifconfig lo up
 while read -r name mac ipv4 netmask ipv6; do
     if [ -e "/sys/class/net/$name" ]; then
+        echo 0 >"/proc/sys/net/ipv6/conf/$name/accept_dad" # The card may have been there before the default was set.
         ifconfig "$name" "$ipv4" netmask "$netmask" add "$ipv6" up || fail "$name gets no address"
     else
         echo "<4>hotbed: there is no card for $name ($mac)" >/dev/kmsg
