@@ -30,7 +30,7 @@ pause() {
 /// Tries a port again and again. An attempt is a fork of the shell that opens `/dev/tcp`, which tries every address of a name; a
 /// bash that has no such thing (its first failure says so) is helped by `nc`. An attempt that hangs is given up after a second,
 /// so that a lost packet (the kernel sends it again after one second, then three, then seven) does not hide that the port is open
-/// by now. The pause grows with the time that has passed: at first 10 ms, later a tenth of it, at most 250 ms.
+/// by now. The pause grows with the time that has passed: at first 10 ms, later a twentieth of it, at most 250 ms.
 const WAIT_FOR_PORT: &str = r#"
 LC_ALL=C
 attempt() { : 3<>"/dev/tcp/$address/$port"; }
@@ -52,7 +52,7 @@ while :; do
   [ "${answer:-closed}" != "$wanted" ] || exit 0
   [ -n "$learnt" ] || learn
   learnt=1
-  pause $(( (${EPOCHREALTIME/[^0-9]/} - start) / 10 )) 10000 250000
+  pause $(( (${EPOCHREALTIME/[^0-9]/} - start) / 20 )) 10000 250000
 done
 "#;
 
