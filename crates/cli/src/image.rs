@@ -1,6 +1,5 @@
 //! `hotbed image`, and the images that a test needs before it runs.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -115,63 +114,31 @@ fn specs_of_test(path: &Path) -> Result<Vec<Spec>, Exit> {
 
 /// Lists what the cache holds: kind, digest, size, age.
 fn list() -> Exit {
-    let listed = Cache::open()
-        .map_err(|error| report::chain(&error))
-        .and_then(|cache| {
-            let folder = cache.root().join("entries");
-            let entries = entries(&folder)
-                .map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
-            Ok((cache, entries))
-        });
-    let (cache, entries) = match listed {
+    let listed = Cache::open().and_then(|cache| Ok((cache.list()?, cache)));
+    let (entries, cache) = match listed {
         Ok(listed) => listed,
-        Err(message) => {
-            report::problem(message);
+        Err(error) => {
+            report::error(&error);
             return Exit::HostFailed;
         }
     };
-    let mut sum = 0;
-    for Entry { name, bytes, age } in &entries {
-        let (kind, digest) = name.split_once('-').unwrap_or((name, ""));
-        let digest: String = digest.chars().take(DIGEST_SHOWN).collect();
-        println!("{kind:<8} {digest} {:>6} MiB  {}", bytes >> 20, spell(*age));
-        sum += bytes;
+    for entry in &entries {
+        let digest: String = entry.key.chars().take(DIGEST_SHOWN).collect();
+        let age = entry.built.elapsed().unwrap_or_default(); // A clock that was set back makes things from the future.
+        println!(
+            "{:<8} {digest} {:>6} MiB  {}",
+            entry.kind,
+            entry.bytes >> 20,
+            spell(age)
+        );
     }
     println!(
         "{} entries, {} MiB in {}",
         entries.len(),
-        sum >> 20,
+        entries.iter().map(|entry| entry.bytes).sum::<u64>() >> 20,
         cache.root().display()
     );
     Exit::Success
-}
-
-/// One thing that was built.
-struct Entry {
-    /// `<kind>-<digest>`.
-    name: String,
-    bytes: u64,
-    age: Duration,
-}
-
-/// The cache's entries, sorted by name.
-fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let mut bytes = 0;
-        for file in std::fs::read_dir(entry.path())? {
-            bytes += file?.metadata()?.len();
-        }
-        let made = entry.metadata()?.modified()?;
-        entries.push(Entry {
-            name: entry.file_name().to_string_lossy().into_owned(),
-            bytes,
-            age: made.elapsed().unwrap_or_default(), // A clock that was set back makes things from the future.
-        });
-    }
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(entries)
 }
 
 /// How long ago, in the largest unit that fits.

@@ -12,9 +12,11 @@
 #![expect(clippy::disallowed_types, reason = "the I/O shell")]
 
 mod entry;
+mod list;
 mod lock;
 
 pub(crate) use entry::{Entry, Notes};
+pub use list::Listed;
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;

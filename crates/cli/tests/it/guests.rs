@@ -189,16 +189,23 @@ fn a_qemu_that_exits_at_once_is_quoted() {
 #[test]
 fn a_guest_that_never_reaches_its_shell_shows_its_last_lines() {
     let place = Place::new();
+    // An init that does nothing but read the console.
     place.write(
         "test.py",
-        "# /// hotbed\n# [machines.a]\n# qemu_args = [\"-S\"]\n# ///\na.succeed('true')\n",
+        "# /// hotbed\n# [machines.a]\n# log = \"uart\"\n# qemu_args = [\"-append\", \"console=ttyS0 rdinit=/bin/cat\"]\n# ///\n\
+         a.succeed('true')\n",
     );
     let begin = Instant::now();
-    let ended = place.run(&["run", "--boot-timeout", "2", "test.py"]);
-    assert!(begin.elapsed() < Duration::from_secs(15), "{ended}");
+    let ended = place.run(&["run", "--boot-timeout", "6", "test.py"]);
+    assert!(begin.elapsed() < Duration::from_secs(25), "{ended}");
     ended.expect(
         1,
-        &["Shell did not start in time", "failed: test.py, line 5: "],
+        &[
+            "Shell did not start in time: a has not reached it 6 s after it was waited for",
+            "the last lines of its console:",
+            "Run /bin/cat as init process",
+            "failed: test.py, line 6: ",
+        ],
     );
 }
 

@@ -6,6 +6,7 @@
     reason = "tests start processes and read clocks"
 )]
 
+mod full;
 mod guests;
 mod interpreter;
 mod signals;

@@ -44,6 +44,23 @@ fn many_who_ask_at_once_get_one_build() {
 }
 
 #[test]
+fn what_was_built_is_listed_with_its_size() {
+    let (_folder, cache) = cache();
+    assert_eq!(cache.list().unwrap(), []);
+    let entry = obtain(&cache, &AtomicUsize::new(0));
+    let sizes =
+        ["part", "file", "manifest.json"].map(|name| fs::metadata(entry.path(name)).unwrap().len());
+    fs::write(cache.root().join("entries").join("stray"), b"not an entry").unwrap();
+    let listed = cache.list().unwrap();
+    let [one] = &listed[..] else {
+        panic!("{listed:?}");
+    };
+    assert_eq!((&*one.kind, &*one.key), ("thing", "00ff"));
+    assert_eq!(one.bytes, sizes.iter().sum::<u64>());
+    assert!(one.built.elapsed().unwrap().as_secs() < 60);
+}
+
+#[test]
 fn a_damaged_entry_is_built_again() {
     type Damage = fn(&Path);
     let damages: [(&str, Damage); 5] = [
