@@ -2,7 +2,7 @@
 # indentation, so it holds no single quotes. `_hb_i`, the name of the session, is set before.
 #
 # Answers (wire.rs reads them):
-#   <ID.SEQ LENGTH =:TEXT|ID.SEQ STATUS>          no more than 1024 bytes of output, none of them NUL
+#   <ID.SEQ LENGTH =:TEXT|ID.SEQ STATUS>          no more than 2048 bytes of output, none of them NUL
 #   <ID.SEQ LENGTH +:TEXT BLOCKS|ID.SEQ STATUS>   more output; the rest is in blocks
 #   <ID.SEQ LENGTH 0:TEXT BLOCKS|ID.SEQ STATUS>   the same, with a NUL between the two
 #     TEXT: the output, with the bytes 30, 49 for newline (each line would be a write of its own) and 30, 48 for byte 30
@@ -159,7 +159,7 @@ _hb_base64() {
 # with x in a bash of its own; with e and x it may close its output and go on. The output is left in _hb_o, or was sent for answer
 # $1 when _hb_k is not =. To read it with a timeout costs a second system call for each byte, so there is less of that.
 _hb_try() {
-    local _hb_j _hb_e=0 _hb_m=1024
+    local _hb_j _hb_e=0 _hb_m=2048
     _hb_o= _hb_k== _hb_x= _hb_s=
     exec 8>/proc/self/fd/9 || { _hb_x=?/proc; return; }
     set -m
@@ -174,7 +174,7 @@ _hb_try() {
     _hb_j=$!
     set +m
     exec 8>&-
-    [[ ! $4 ]] || { _hb_m=256; _hb_left $4 || _hb_w=.01; }
+    [[ ! $4 ]] || { _hb_m=512; _hb_left $4 || _hb_w=.01; }
     IFS= read -r -d "" -n $_hb_m ${4:+-t $_hb_w} -u 9 _hb_o
     case $? in
     0) ((${#_hb_o} < _hb_m)) && _hb_k=0 || _hb_k=+ ;;

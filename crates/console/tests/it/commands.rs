@@ -42,13 +42,13 @@ const SCRIPTS: &[&str] = &[
     "printf 'a\\036b\\nc'",
     "printf '\\n\\n'",
     "printf 'no newline'",
-    "printf %01023d 1",
-    "printf %01024d 1",
-    "printf %01025d 1",
-    "printf %0256d 1; printf '\\0'",
-    "printf %0255d 1; printf '\\0'",
-    "printf %01023d 1; printf '\\0'",
-    "printf %01024d 1; printf '\\0'",
+    "printf %02047d 1",
+    "printf %02048d 1",
+    "printf %02049d 1",
+    "printf %0512d 1; printf '\\0'",
+    "printf %0511d 1; printf '\\0'",
+    "printf %02047d 1; printf '\\0'",
+    "printf %02048d 1; printf '\\0'",
     "for i in {1..3000}; do echo line $i; done; exit 9",
     "head -c 100000 /dev/zero",
     "echo 'it'\\''s \"quoted\" $HOME `x` \\ *'",
@@ -464,7 +464,7 @@ fn guest_without_either_tool_is_an_error_and_not_an_empty_output() {
     );
     guest
         .shell
-        .begin(&Command::new("printf %02000d 1"), Instant::now())
+        .begin(&Command::new("printf %03000d 1"), Instant::now())
         .unwrap();
     let error = loop {
         match guest.shell.poll_output(Instant::now() + PATIENCE) {
