@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
+use crate::agent;
 use crate::run::{Job, Runner};
 use crate::setup::{self, needs::Purpose};
 use crate::ui::seconds;
@@ -25,6 +26,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<ExitCode> {
     setup::ensure(runner, &[Purpose::Build, Purpose::Guests], arguments)?;
     build(workspace, runner)?;
+    agent::build(workspace, runner, !arguments.no_install)?;
     println!("Running {TEST}: two machines boot and ping each other.");
     println!(
         "(The first time, what they boot is downloaded and built; after that it comes from the cache.)\n"

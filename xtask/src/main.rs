@@ -6,13 +6,14 @@
 //! - [`deny`]: licences and sources of what we depend on, by cargo-deny.
 //! - [`fuzz`]: one fuzz target, or all of them for a while each.
 //!
-//! What the jobs share: [`setup`] installs what the machine lacks, [`run`] starts programs and takes them down again,
-//! [`ui`] shows what is going on, [`workspace`] knows where things are.
+//! What the jobs share: [`setup`] installs what the machine lacks, [`agent`] builds what runs in guests, [`run`] starts
+//! programs and takes them down again, [`ui`] shows what is going on, [`workspace`] knows where things are.
 //!
 //! Invariant: no job leaves a process behind, however it ends short of `kill -9`.
 
 #![forbid(unsafe_code)]
 
+mod agent;
 mod demo;
 mod deny;
 #[expect(clippy::disallowed_types, reason = "asks rustup")]

@@ -43,6 +43,8 @@ pub(crate) struct Context<'a> {
     pub(crate) runner: &'a Runner,
     /// What it counts.
     pub(crate) tally: Tally,
+    /// Whether what this machine lacks may be installed.
+    pub(crate) install: bool,
     step: &'static str,
     label: String,
 }
@@ -124,7 +126,15 @@ pub(crate) fn run(
         finished.push(if lame {
             not_run(step)
         } else {
-            perform(workspace, runner, step, label)?
+            let context = Context {
+                workspace,
+                runner,
+                tally: Tally::default(),
+                install: !arguments.setup.no_install,
+                step: step.name,
+                label,
+            };
+            perform(context, step)?
         });
         let done = finished.last().map(describe).unwrap_or_default();
         println!("{done}");
@@ -152,27 +162,15 @@ fn select(only: &[String]) -> anyhow::Result<Vec<&'static Step>> {
         .collect())
 }
 
-fn perform(
-    workspace: &Workspace,
-    runner: &Runner,
-    step: &Step,
-    label: String,
-) -> anyhow::Result<Finished> {
+fn perform(mut context: Context<'_>, step: &Step) -> anyhow::Result<Finished> {
     let started = Instant::now();
-    let mut context = Context {
-        workspace,
-        runner,
-        tally: Tally::default(),
-        step: step.name,
-        label,
-    };
     if let Err(error) = (step.body)(&mut context) {
         if error.is::<Interrupted>() {
             return Err(error);
         }
         context.tally.fail(step.name, &format!("{error:#}"));
     }
-    runner.check()?;
+    context.runner.check()?;
     Ok(Finished {
         name: step.name,
         tally: context.tally,

@@ -6,6 +6,7 @@
 //! - [`cache`]: where it is kept, keyed by everything that goes in.
 //! - [`identity`]: what makes one machine of many: host name, interfaces, hosts.
 //! - [`image`]: what came out, and how QEMU must be told to boot it.
+//! - [`agent`]: what is put beside it, for a guest that has more than a shell.
 //!
 //! Invariant: an entry of the cache is whole or absent; nobody ever sees half of one.
 
@@ -14,6 +15,7 @@
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
+pub mod agent;
 mod archive;
 pub mod cache;
 mod debian;
@@ -35,6 +37,7 @@ mod stage1;
 mod tool;
 mod unpack;
 
+pub use agent::Agent;
 pub use cache::Cache;
 pub use error::Error;
 pub use identity::{Identity, Interface};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use super::Context;
+use crate::agent::{self, Target};
 use crate::run::Job;
 use crate::setup::needs::Purpose;
 use crate::{nix, stubs, tidy, workspace};
@@ -80,7 +81,7 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "build",
-        about: "the program and all tests compile",
+        about: "the program, all tests and the agent compile",
         purposes: &[Purpose::Build],
         after: &[],
         body: build,
@@ -142,6 +143,7 @@ fn clippy(context: &mut Context<'_>) -> anyhow::Result<()> {
         cargo(&[
             "clippy",
             "--workspace",
+            "--all-features",
             "--all-targets",
             "--keep-going",
             "--",
@@ -153,8 +155,14 @@ fn clippy(context: &mut Context<'_>) -> anyhow::Result<()> {
 }
 
 fn doc(context: &mut Context<'_>) -> anyhow::Result<()> {
-    let job = cargo(&["doc", "--workspace", "--no-deps", "--keep-going"])
-        .env("RUSTDOCFLAGS", "-D warnings");
+    let job = cargo(&[
+        "doc",
+        "--workspace",
+        "--all-features",
+        "--no-deps",
+        "--keep-going",
+    ])
+    .env("RUSTDOCFLAGS", "-D warnings");
     context.run("", job)?;
     Ok(())
 }
@@ -174,7 +182,34 @@ fn fuzz(context: &mut Context<'_>) -> anyhow::Result<()> {
 /// The program as a user builds it, and the tests.
 fn build(context: &mut Context<'_>) -> anyhow::Result<()> {
     if context.run("hotbed", cargo(&["build", "--package", "hotbed-cli"]))? {
-        context.run("tests", cargo(&["test", "--workspace", "--no-run"]))?;
+        context.run(
+            "tests",
+            cargo(&["test", "--workspace", "--all-features", "--no-run"]),
+        )?;
+        agent(context)?;
+    }
+    Ok(())
+}
+
+/// The program that runs in guests. A machine that cannot build it is no failure: Hotbed works without.
+fn agent(context: &mut Context<'_>) -> anyhow::Result<()> {
+    let target = Target::choose(context.runner, context.install)?;
+    if target == Target::Musl {
+        if context.run("agent", target.job(context.workspace))? {
+            target.install(context.workspace)?;
+        }
+        return Ok(());
+    }
+    let before = context.tally.clone();
+    if context.run("agent", target.job(context.workspace))? {
+        target.install(context.workspace)?;
+    } else {
+        context.tally = before;
+        let reason =
+            "no Rust target for static programs: rustup target add x86_64-unknown-linux-musl";
+        let said = agent::without(reason);
+        println!("{said}");
+        context.tally.skipped.push(said);
     }
     Ok(())
 }
@@ -184,6 +219,7 @@ fn test(context: &mut Context<'_>) -> anyhow::Result<()> {
     let job = cargo(&[
         "test",
         "--workspace",
+        "--all-features",
         "--no-fail-fast",
         "--lib",
         "--bins",
@@ -197,14 +233,27 @@ fn test(context: &mut Context<'_>) -> anyhow::Result<()> {
 fn doctest(context: &mut Context<'_>) -> anyhow::Result<()> {
     context.run(
         "",
-        cargo(&["test", "--workspace", "--no-fail-fast", "--doc"]),
+        cargo(&[
+            "test",
+            "--workspace",
+            "--all-features",
+            "--no-fail-fast",
+            "--doc",
+        ]),
     )?;
     Ok(())
 }
 
 /// Each benchmark once, unoptimised: it runs, and its checks of its own results hold.
 fn bench(context: &mut Context<'_>) -> anyhow::Result<()> {
-    let job = cargo(&["test", "--workspace", "--no-fail-fast", "--bench", "*"]);
+    let job = cargo(&[
+        "test",
+        "--workspace",
+        "--all-features",
+        "--no-fail-fast",
+        "--bench",
+        "*",
+    ]);
     context.run("", job)?;
     Ok(())
 }

@@ -6,13 +6,15 @@ use super::tree::Tree;
 const LAYERS: &[&[&str]] = &[
     &["hotbed-cli"],
     &["hotbed-python"],
-    &["hotbed-driver"],
+    // The agent runs in guests: it knows what it speaks, and nobody knows it.
+    &["hotbed-agent", "hotbed-driver"],
     &[
         "hotbed-console",
         "hotbed-image",
         "hotbed-qmp",
         "hotbed-switch",
     ],
+    &["hotbed-vhost-user"],
 ];
 
 /// Packages beside the layers: they may use any crate, and no crate may use them.

@@ -5,11 +5,16 @@ use std::fmt::Write as _;
 use crate::spec::DebianSpec;
 
 /// Path, permission bits and content.
-pub(super) const FILES: [(&str, u32, &str); 8] = [
+pub(super) const FILES: [(&str, u32, &str); 9] = [
     (
         "/etc/systemd/system/backdoor.service",
         0o644,
         include_str!("../guest/debian/backdoor.service"),
+    ),
+    (
+        "/etc/systemd/system/hotbed-agent.service",
+        0o644,
+        include_str!("../guest/debian/hotbed-agent.service"),
     ),
     (
         "/etc/systemd/system/hotbed-coldplug.service",

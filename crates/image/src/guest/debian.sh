@@ -12,6 +12,10 @@ mount -t tmpfs -o mode=0755,size=80% tmpfs /upper
 mkdir /upper/data /upper/work
 mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /merged || fail "no overlay"
 cp /etc/hostname /etc/hosts /etc/machine-id /merged/etc/
+if [ -x /hotbed-agent ]; then
+    mkdir -p /merged/usr/local/lib/hotbed
+    cp /hotbed-agent /merged/usr/local/lib/hotbed/
+fi
 mount -o move /dev /merged/dev
 mount -o move /proc /merged/proc
 mount -o move /sys /merged/sys
