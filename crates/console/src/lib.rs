@@ -7,12 +7,15 @@
 //! - [`script`]: writes the shell text that makes a guest answer like that.
 //! - [`state`]: decides what is sent next and what that which arrives means. No sockets, no clock.
 //! - [`io`]: reads and writes the stream. The only file that may block.
+//! - `device` (a feature): the virtio-console device itself, for VMMs.
 //!
 //! Invariant: what is handed out as a command's output was printed by that command, all of it and in its order, or
 //! there is an error.
 
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "device"), forbid(unsafe_code))]
 
+#[cfg(feature = "device")]
+pub mod device;
 mod error;
 #[expect(
     clippy::disallowed_methods,

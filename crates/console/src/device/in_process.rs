@@ -1,0 +1,1 @@
+//! For a VMM that links this crate.
