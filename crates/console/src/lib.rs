@@ -8,12 +8,14 @@
 //! - [`state`]: decides what is sent next and what that which arrives means. No sockets, no clock.
 //! - [`io`]: reads and writes the stream. The only file that may block.
 //! - `device` (a feature): the virtio-console device itself, for VMMs.
+//! - [`agent`]: the protocol of the agent, which does more and is faster where it runs.
 //!
 //! Invariant: what is handed out as a command's output was printed by that command, all of it and in its order, or
 //! there is an error.
 
 #![cfg_attr(not(feature = "device"), forbid(unsafe_code))]
 
+pub mod agent;
 #[cfg(feature = "device")]
 pub mod device;
 mod error;
