@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ pub(super) struct Resolver {
     name: String,
     port: u16,
     /// Where the table of names is.
-    hosts: &'static str,
+    pub(super) hosts: PathBuf,
     addresses: Vec<SocketAddr>,
     lookup: Option<Lookup>,
     next: Option<Instant>,
@@ -63,7 +64,7 @@ impl Resolver {
         Ok(Self {
             name: name.to_owned(),
             port,
-            hosts: "/etc/hosts",
+            hosts: PathBuf::from("/etc/hosts"),
             addresses: numeric(name, port).into_iter().collect(),
             lookup: None,
             next: None,
@@ -80,7 +81,7 @@ impl Resolver {
     pub(super) fn look(&mut self, now: Instant) -> Addresses<'_> {
         if self.addresses.is_empty() && self.next.is_none_or(|next| next <= now) {
             self.next = Some(now + AGAIN);
-            self.addresses = in_hosts(self.hosts, &self.name, self.port);
+            self.addresses = in_hosts(&self.hosts, &self.name, self.port);
             if self.addresses.is_empty() && self.lookup.is_none() {
                 self.lookup = Lookup::start(&self.name, self.port);
             }
@@ -156,7 +157,7 @@ fn numeric(text: &str, port: u16) -> Option<SocketAddr> {
 }
 
 /// What the table of names says of a name. `localhost` has its addresses without a table.
-fn in_hosts(path: &str, name: &str, port: u16) -> Vec<SocketAddr> {
+fn in_hosts(path: &Path, name: &str, port: u16) -> Vec<SocketAddr> {
     let table = super::read_some(path, HOSTS_MAX).unwrap_or_default();
     let mut found = lines_for(&String::from_utf8_lossy(&table), name, port);
     if found.is_empty() && name.eq_ignore_ascii_case("localhost") {
@@ -226,7 +227,7 @@ mod tests {
     #[test]
     fn localhost_is_known_without_a_table() {
         let mut resolver = Resolver::new("localhost", 1).unwrap();
-        resolver.hosts = "/nonexistent";
+        resolver.hosts = PathBuf::from("/nonexistent");
         let Addresses::Known(addresses) = resolver.look(Instant::now()) else {
             panic!("a name server was asked");
         };

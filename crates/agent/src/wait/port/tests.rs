@@ -62,10 +62,11 @@ fn port_of_the_other_family_is_found_by_the_name() {
         return;
     };
     let port = server.local_addr().unwrap().port();
-    assert_eq!(
-        found(&mut watch("localhost", port, true), LONG),
-        Some(format!("[::1]:{port}"))
-    );
+    let table = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&table, "127.0.0.1 server\n::1 server\n").unwrap();
+    let mut waiting = watch("server", port, true);
+    waiting.resolver.hosts = table.path().to_owned();
+    assert_eq!(found(&mut waiting, LONG), Some(format!("[::1]:{port}")));
 }
 
 #[test]
