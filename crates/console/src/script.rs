@@ -135,6 +135,12 @@ impl Place {
     }
 }
 
+/// Whether a script could tell that it runs in a fork of a shell, and not in one of its own.
+#[must_use]
+pub fn needs_own_bash(script: &str) -> bool {
+    Place::of(script) == Place::Bash
+}
+
 /// What shows a script which shell it runs in. Where such a word means something else, the script only costs more.
 const OWN_BASH: [&str; 15] = [
     "$$", "{$", "\\$", "BASH", "FUNCNAME", "LINENO", "PPID", "SHLVL", "_hb", "caller", "declare",

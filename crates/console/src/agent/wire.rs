@@ -399,6 +399,33 @@ pub enum FailureKind {
     Os,
 }
 
+impl Command {
+    /// Makes a command that runs this once as the agent's own user, without input, a terminal or a timeout.
+    #[must_use]
+    pub fn new(program: Program) -> Self {
+        Self {
+            program,
+            directory: None,
+            environment: Vec::new(),
+            user: None,
+            terminal: None,
+            stdin: false,
+            stderr: Stderr::Log,
+            timeout_ms: None,
+            repeat: None,
+            detached: false,
+        }
+    }
+
+    /// Makes one for this script, which goes with the start as its payload. See [`crate::script::needs_own_bash`].
+    #[must_use]
+    pub fn script(script: &str) -> Self {
+        Self::new(Program::Script {
+            own_bash: crate::script::needs_own_bash(script),
+        })
+    }
+}
+
 impl Request {
     /// The operation that it is about; none for the hello.
     #[must_use]

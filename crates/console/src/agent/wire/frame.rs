@@ -124,6 +124,12 @@ impl Decoder {
         len
     }
 
+    /// Whether a part of something was read whose rest is to come.
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        self.start < self.end
+    }
+
     /// Forgets everything and waits for a preamble.
     pub fn reset(&mut self) {
         (self.start, self.end) = (0, 0);
