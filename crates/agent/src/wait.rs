@@ -21,6 +21,7 @@ use crate::failure::Failure;
 
 mod file;
 mod port;
+mod process;
 mod resolve;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests are I/O")]
@@ -62,6 +63,7 @@ pub(crate) fn begin(wait: Wait, now: Instant) -> Result<Box<dyn Watch>, Failure>
         } => Box::new(unix_socket::UnixSocketWatch::new(
             &path, datagram, open, now,
         )?),
+        Wait::Process { process, running } => process::begin(process, running, now)?,
         other => {
             return Err(Failure::new(
                 FailureKind::Unsupported,

@@ -70,9 +70,12 @@ fn file_is_found_when_it_comes_and_without_looks_before() {
     };
     let folders = Folders { root };
     let mut watch = folders.waiting("file", true);
-    let (result, looks) = run(&mut watch, Duration::from_millis(300));
+    let (result, looks) = run(&mut watch, 20 * SILENT_PAUSE);
     assert_eq!(result.unwrap(), None);
-    assert_eq!(looks, 2, "one look at the begin and one at the end");
+    assert!(
+        looks < 10,
+        "{looks}: only another test's mounts may wake it"
+    );
     folders.write("file");
     assert!(is_found(&mut watch));
 }
@@ -80,9 +83,10 @@ fn file_is_found_when_it_comes_and_without_looks_before() {
 #[test]
 fn file_that_is_renamed_into_place_is_found() {
     let folders = Folders::new();
-    folders.write("other");
+    folders.make("a");
+    folders.write("a/other");
     let mut watch = folders.waiting("file", true);
-    fs::rename(folders.path("other"), folders.path("file")).unwrap();
+    fs::rename(folders.path("a/other"), folders.path("file")).unwrap();
     assert!(is_found(&mut watch));
 }
 
