@@ -16,6 +16,7 @@
 
 mod chain;
 mod console;
+mod control;
 mod error;
 mod fuzz;
 pub mod in_process;
@@ -27,10 +28,12 @@ pub mod state;
 #[expect(unsafe_code, reason = "readv and writev on guest memory")]
 mod sys;
 #[cfg(test)]
+#[expect(clippy::disallowed_types, reason = "tests send through sockets")]
 mod tests;
 pub mod wire;
 
-pub use console::{Config, Console, Control, EMERGENCY_MAX, PORTS_MAX, Port, Sent, Stop};
+pub use console::{Config, Console, EMERGENCY_MAX, PORTS_MAX, Port, Sent, Stop};
+pub use control::Control;
 pub use error::{Error, Flaw};
 pub use fuzz::fuzz;
 pub use queue::{Role, needs_interrupt};

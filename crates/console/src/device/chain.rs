@@ -12,9 +12,6 @@ use super::error::Flaw;
 use super::queue::available;
 use super::sys::PIECES_MAX;
 
-#[cfg(test)]
-mod tests;
-
 /// How many chains a batch has at most.
 pub(super) const CHAINS_MAX: usize = 256;
 

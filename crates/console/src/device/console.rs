@@ -11,22 +11,15 @@ use super::chain::{Batch, CHAINS_MAX, Way};
 use super::error::{Error, Flaw};
 use super::queue::Role;
 use super::received::Received;
-use super::saved::State;
 use super::source::Source;
-use super::state::{Handshake, PortEvent, PortFacts};
-use super::wire::{
-    self, CONFIG_LEN, CONTROL_LEN, EMERG_WR_OFFSET, FromDriver, MESSAGE_MAX, PORT_NAME_MAX,
-    ResizeOrder, Size,
-};
+use super::state::Handshake;
+use super::wire::{self, CONFIG_LEN, EMERG_WR_OFFSET, PORT_NAME_MAX, ResizeOrder, Size};
 
 /// How many ports a device has at most: vhost-user numbers queues with a byte.
 pub const PORTS_MAX: usize = 127;
 
 /// How many bytes of emergency writes are kept.
 pub const EMERGENCY_MAX: usize = 4096;
-
-/// How many control messages are handled in one call.
-const CONTROL_MAX: usize = 1024;
 
 /// A port of a console.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,31 +61,22 @@ pub enum Stop {
     NoData,
     /// The guest offers no buffers. It kicks the port's receive queue when it does.
     NoBuffers,
-    /// Nobody in the guest has the port open. [`PortEvent::Opened`] says when that changes.
+    /// Nobody in the guest has the port open. [`PortEvent::Opened`](super::PortEvent::Opened) says when that changes.
     Closed,
-}
-
-/// What came of [`Console::handle_control`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Control {
-    /// What the guest did.
-    pub events: Vec<PortEvent>,
-    /// There was more than one call handles: call again.
-    pub again: bool,
 }
 
 /// A virtio-console device, but for its transport.
 #[derive(Debug)]
 pub struct Console {
-    ports: Vec<Port>,
-    resize_order: ResizeOrder,
-    driver_features: u64,
-    is_broken: bool,
-    handshake: Handshake,
+    pub(super) ports: Vec<Port>,
+    pub(super) resize_order: ResizeOrder,
+    pub(super) driver_features: u64,
+    pub(super) is_broken: bool,
+    pub(super) handshake: Handshake,
     /// For each port, how many bytes were received of the chain that is next.
-    taken: Vec<usize>,
-    emergency: Vec<u8>,
-    emergency_lost: u64,
+    pub(super) taken: Vec<usize>,
+    pub(super) emergency: Vec<u8>,
+    pub(super) emergency_lost: u64,
 }
 
 impl Console {
@@ -322,148 +306,18 @@ impl Console {
         }
     }
 
-    /// Takes the driver's control messages and sends ours.
-    ///
-    /// Call it when either control queue was kicked, and after [`Console::open_port`], [`Console::close_port`] and
-    /// [`Console::resize`]; then ask [`needs_interrupt`](super::needs_interrupt) for both queues.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the guest broke the rules.
-    pub fn handle_control<M: GuestMemory, Q: QueueT>(
-        &mut self,
-        memory: &M,
-        receive: &mut Q,
-        transmit: &mut Q,
-    ) -> Result<Control, Error> {
-        self.working()?;
-        let mut control = Control::default();
-        if !self.is_multiport() {
-            return Ok(control);
-        }
-        let heard = self.hear(memory, transmit, &mut control);
-        self.blame(heard, Role::ControlTransmit)?;
-        let spoken = self.speak(memory, receive);
-        self.blame(spoken, Role::ControlReceive)?;
-        Ok(control)
-    }
-
-    /// Takes the driver's control messages.
-    fn hear<M: GuestMemory, Q: QueueT>(
-        &mut self,
-        memory: &M,
-        queue: &mut Q,
-        control: &mut Control,
-    ) -> Result<(), Flaw> {
-        for _ in 0..CONTROL_MAX {
-            let Some(batch) = Batch::take(memory, queue, Way::FromGuest, 0, 1)? else {
-                return Ok(());
-            };
-            let mut bytes = [0; CONTROL_LEN];
-            let mut len = 0;
-            for slice in &batch.slices {
-                len += slice.copy_to(&mut bytes[len..]);
-            }
-            let event = FromDriver::parse(&bytes[..len])
-                .and_then(|message| self.handshake.handle_message(message))
-                .map_err(Flaw::Message)?;
-            control.events.extend(event);
-            // A message that is longer than a batch is done with, too: but no driver sends one.
-            batch.settle(memory, queue, Way::FromGuest, batch.bytes)?;
-        }
-        control.again = true;
-        Ok(())
-    }
-
-    /// Sends our control messages, as far as the driver offers buffers.
-    fn speak<M: GuestMemory, Q: QueueT>(&mut self, memory: &M, queue: &mut Q) -> Result<(), Flaw> {
-        let Console {
-            handshake, ports, ..
-        } = self;
-        let resize = (self.driver_features & wire::F_SIZE != 0).then_some(self.resize_order);
-        let facts = |index: usize| PortFacts {
-            name: &ports[index].name,
-            is_console: ports[index].is_console,
-            resize,
-        };
-        while let Some(message) = handshake.poll_message(&facts) {
-            let mut bytes = [0; MESSAGE_MAX];
-            let len = message.encode(&mut bytes);
-            let Some(batch) = Batch::take(memory, queue, Way::ToGuest, 0, 1)? else {
-                return Ok(());
-            };
-            if batch.bytes < len {
-                return Err(Flaw::Small {
-                    head: batch.chains[0].head,
-                    len: batch.bytes,
-                    needed: len,
-                });
-            }
-            let mut unsent = &bytes[..len];
-            for slice in &batch.slices {
-                let here = unsent.len().min(slice.len());
-                slice.copy_from(&unsent[..here]);
-                unsent = &unsent[here..];
-            }
-            batch.settle(memory, queue, Way::ToGuest, len)?;
-            handshake.handle_sent(&facts);
-        }
-        Ok(())
-    }
-
-    /// The device as plain data.
-    #[must_use]
-    pub fn save(&self) -> State {
-        State {
-            version: State::VERSION,
-            driver_features: self.driver_features,
-            is_broken: self.is_broken,
-            handshake: self.handshake.clone(),
-            taken: self.taken.iter().map(|taken| *taken as u64).collect(),
-            emergency: self.emergency.clone(),
-            emergency_lost: self.emergency_lost,
-        }
-    }
-
-    /// Makes a device that goes on where the saved one was. The configuration is that of the saved one.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the configuration is impossible, or the state is not of such a device.
-    pub fn restore(config: Config, state: State) -> Result<Console, Error> {
-        let mut console = Console::new(config)?;
-        let ports = console.ports.len();
-        if state.version != State::VERSION {
-            return Err(Error::State(format!("version {}", state.version)));
-        }
-        if state.handshake.ports().len() != ports || state.taken.len() != ports {
-            return Err(Error::State("another number of ports".into()));
-        }
-        let taken = state.taken.into_iter().map(usize::try_from);
-        console.taken = taken
-            .collect::<Result<_, _>>()
-            .map_err(|_| Error::State("more received than there can be".into()))?;
-        console.set_driver_features(state.driver_features);
-        console.is_broken = state.is_broken;
-        console.handshake = state.handshake;
-        console.emergency = state.emergency;
-        console.emergency.truncate(EMERGENCY_MAX);
-        console.emergency_lost = state.emergency_lost;
-        Ok(console)
-    }
-
-    fn is_multiport(&self) -> bool {
+    pub(super) fn is_multiport(&self) -> bool {
         self.driver_features & wire::F_MULTIPORT != 0
     }
 
-    fn index(&self, port: u32) -> Result<usize, Error> {
+    pub(super) fn index(&self, port: u32) -> Result<usize, Error> {
         let index = usize::try_from(port).ok();
         index
             .filter(|index| *index < self.ports.len())
             .ok_or(Error::NoPort(port))
     }
 
-    fn working(&self) -> Result<(), Error> {
+    pub(super) fn working(&self) -> Result<(), Error> {
         match self.is_broken {
             true => Err(Error::Broken),
             false => Ok(()),
@@ -471,7 +325,7 @@ impl Console {
     }
 
     /// Takes note that the guest broke the rules, if it did.
-    fn blame<T>(&mut self, result: Result<T, Flaw>, role: Role) -> Result<T, Error> {
+    pub(super) fn blame<T>(&mut self, result: Result<T, Flaw>, role: Role) -> Result<T, Error> {
         result.map_err(|flaw| {
             self.is_broken = true;
             flaw.at(role)

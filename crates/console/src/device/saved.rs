@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueState};
 
+use super::console::{Config, Console, EMERGENCY_MAX};
 use super::error::Error;
 use super::state::Handshake;
 
@@ -10,19 +11,62 @@ use super::state::Handshake;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// [`State::VERSION`].
-    pub(super) version: u16,
-    pub(super) driver_features: u64,
-    pub(super) is_broken: bool,
-    pub(super) handshake: Handshake,
+    version: u16,
+    driver_features: u64,
+    is_broken: bool,
+    handshake: Handshake,
     /// For each port, how many bytes were received of the chain that is next.
-    pub(super) taken: Vec<u64>,
-    pub(super) emergency: Vec<u8>,
-    pub(super) emergency_lost: u64,
+    taken: Vec<u64>,
+    emergency: Vec<u8>,
+    emergency_lost: u64,
 }
 
 impl State {
     /// The version of this form.
     pub const VERSION: u16 = 1;
+}
+
+impl Console {
+    /// The device as plain data.
+    #[must_use]
+    pub fn save(&self) -> State {
+        State {
+            version: State::VERSION,
+            driver_features: self.driver_features,
+            is_broken: self.is_broken,
+            handshake: self.handshake.clone(),
+            taken: self.taken.iter().map(|taken| *taken as u64).collect(),
+            emergency: self.emergency.clone(),
+            emergency_lost: self.emergency_lost,
+        }
+    }
+
+    /// Makes a device that goes on where the saved one was. The configuration is that of the saved one.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the configuration is impossible, or the state is not of such a device.
+    pub fn restore(config: Config, state: State) -> Result<Console, Error> {
+        let mut console = Console::new(config)?;
+        let ports = console.ports.len();
+        if state.version != State::VERSION {
+            return Err(Error::State(format!("version {}", state.version)));
+        }
+        if state.handshake.ports().len() != ports || state.taken.len() != ports {
+            return Err(Error::State("another number of ports".into()));
+        }
+        let taken = state.taken.into_iter().map(usize::try_from);
+        console.taken = taken
+            .collect::<Result<_, _>>()
+            .map_err(|_| Error::State("more received than there can be".into()))?;
+        console.set_driver_features(state.driver_features);
+        console.is_broken = state.is_broken;
+        console.handshake = state.handshake;
+        console.emergency = state.emergency;
+        console.emergency.truncate(EMERGENCY_MAX);
+        console.emergency_lost = state.emergency_lost;
+        Ok(console)
+    }
 }
 
 /// A split queue as plain data.

@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::wire::{BadMessage, FromDevice, FromDriver, ResizeOrder, Size};
 
-#[cfg(test)]
-mod tests;
-
 /// What a guest did that its host may want to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
