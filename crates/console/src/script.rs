@@ -141,6 +141,14 @@ pub fn needs_own_bash(script: &str) -> bool {
     Place::of(script) == Place::Bash
 }
 
+/// Whether a script might tell a fork of another bash from a bash of its own.
+///
+/// What is spelled out in the script is found, and what it might read from elsewhere.
+#[must_use]
+pub fn wants_own_bash(script: &str) -> bool {
+    Place::of(script) == Place::Bash
+}
+
 /// What shows a script which shell it runs in. Where such a word means something else, the script only costs more.
 const OWN_BASH: [&str; 15] = [
     "$$", "{$", "\\$", "BASH", "FUNCNAME", "LINENO", "PPID", "SHLVL", "_hb", "caller", "declare",

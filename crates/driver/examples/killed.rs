@@ -20,6 +20,7 @@ fn main() {
         number,
         vlans: Vec::new(),
         kind: MachineKind::StartScript(format!("{fake} {behaviour}")),
+        agent: true,
     };
     let config = TestConfig {
         machines: (1..)

@@ -85,6 +85,8 @@ pub struct MachineConfig {
     pub vlans: Vec<u8>,
     /// What it boots.
     pub kind: MachineKind,
+    /// Whether an agent in the guest may do what the backdoor shell does otherwise.
+    pub agent: bool,
 }
 
 impl MachineConfig {

@@ -71,6 +71,19 @@ pub enum Error {
         /// Why.
         source: hotbed_image::Error,
     },
+    /// The program that was named as the guests' agent cannot be it.
+    #[error("the agent that was named cannot be used")]
+    Agent(#[source] hotbed_image::Error),
+    /// Only an agent can do it, and there is none in the guest (`RuntimeError`).
+    #[error("{what} needs the agent in {machine}, and there is none: {why}")]
+    NoAgent {
+        /// What was asked for.
+        what: String,
+        /// Of which machine.
+        machine: String,
+        /// Why there is none.
+        why: String,
+    },
     /// Not done yet.
     #[error("{0} is not supported yet")]
     Unsupported(&'static str),

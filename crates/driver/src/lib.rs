@@ -14,6 +14,7 @@
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
 mod accelerator;
+mod agent_program;
 mod call;
 pub mod config;
 mod error;
@@ -31,6 +32,7 @@ pub mod testbed;
 mod turn;
 pub mod vlan;
 
+pub use agent_program::AgentProgram;
 pub use call::{Call, Interrupt, Never};
 pub use config::{MachineConfig, TestConfig};
 pub use error::{CallbackError, Error};

@@ -3,7 +3,8 @@
 //! - [`command_line`]: configuration to QEMU's arguments; pure.
 //! - `run`: one run of QEMU and the sockets to it; `console_log`: what it says.
 //! - `boot`: from power-on to the shell; `power`: off, again, and the cable.
-//! - `shell`, `units`, `wait`, `files`: what a test asks of the guest.
+//! - `shell`, `channel`, `link`: how commands get into the guest: by its agent, else by the backdoor shell.
+//! - `units`, `wait`, `events`, `files`, `program`: what else a test asks of the guest.
 //! - `monitor`, `qmp`, `keys`: what it asks of QEMU.
 //!
 //! Invariant: a lock of this module is never held while a guest or QEMU is waited for, but for the turns (`turn`), which are
@@ -21,13 +22,17 @@ use crate::turn::Turns;
 use crate::{Call, Error};
 
 mod boot;
+mod channel;
 pub mod command_line;
 pub(crate) mod console_log;
 mod console_text;
+mod events;
 mod files;
 mod keys;
+mod link;
 mod monitor;
 mod power;
+pub mod program;
 mod qmp;
 pub(crate) mod quoting;
 mod run;

@@ -16,7 +16,7 @@ use crate::machine::console_log::Tail;
 use crate::process::{Process, spawn};
 use crate::testbed::reaper::{MARK, Reaper};
 use crate::turn::Turns;
-use crate::{Call, Error, Log};
+use crate::{AgentProgram, Call, Error, Log};
 
 /// What a testbed lends its machines.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Site {
     pub(crate) boot_timeout: Duration,
     /// The QEMU that image machines run in.
     pub(crate) qemu: PathBuf,
+    /// The program that goes into guests.
+    pub(crate) agent: AgentProgram,
     /// The images that were built or found.
     pub(crate) images: Images,
     /// The sockets of the VLANs' switches, for QEMU's `-netdev stream`.
@@ -54,6 +56,7 @@ pub(crate) struct Parts {
     pub(crate) log: Arc<Log>,
     pub(crate) boot_timeout: Duration,
     pub(crate) qemu: PathBuf,
+    pub(crate) agent: AgentProgram,
     pub(crate) images: Images,
     pub(crate) vlan_sockets: BTreeMap<u8, PathBuf>,
     pub(crate) environment: Vec<(String, String)>,
@@ -71,6 +74,7 @@ impl Site {
             log: parts.log,
             boot_timeout: parts.boot_timeout,
             qemu: parts.qemu,
+            agent: parts.agent,
             images: parts.images,
             vlan_sockets: parts.vlan_sockets,
             environment: parts.environment,

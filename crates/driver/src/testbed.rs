@@ -22,7 +22,7 @@ use crate::machine::console_log::Tail;
 use crate::machine::{Activity, Execute};
 use crate::process::Owner;
 use crate::site::{Parts, Site};
-use crate::{Call, Error, Log, Machine, TestConfig, Vlan};
+use crate::{AgentProgram, Call, Error, Log, Machine, TestConfig, Vlan};
 use reaper::Reaper;
 use timeout::Timer;
 
@@ -42,6 +42,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// The QEMU binary; by default `$HOTBED_QEMU`, else `qemu-system-x86_64` in `PATH`.
     pub qemu: Option<PathBuf>,
+    /// The program that goes into guests; by default as [`AgentProgram::find`] has it. An empty path: none.
+    pub agent: Option<PathBuf>,
     /// The directory below which the testbed's own is made; by default as the NixOS driver finds it.
     pub temporary_root: Option<PathBuf>,
 }
@@ -92,6 +94,7 @@ impl Testbed {
                 .qemu
                 .or_else(|| std::env::var_os("HOTBED_QEMU").map(PathBuf::from))
                 .unwrap_or_else(|| QEMU.into()),
+            agent: AgentProgram::find(options.agent.as_deref())?,
             images: Images::new(cache(&config, options.cache)),
             vlan_sockets: vlans
                 .iter()

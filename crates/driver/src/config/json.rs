@@ -78,6 +78,7 @@ fn machine(vms: &Object<'_>, name: &str, number: u8) -> Result<MachineConfig, Er
         number,
         vlans: Vec::new(),
         kind: MachineKind::StartScript(command),
+        agent: true,
     })
 }
 

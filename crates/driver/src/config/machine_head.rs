@@ -67,6 +67,7 @@ pub(super) fn parse(tables: &Fields<'_>, name: &str) -> Result<MachineConfig, Er
             .unwrap_or_default(),
     };
     let vlans = vlans(&mut fields)?;
+    let agent = fields.read("agent", "true or false", DeValue::as_bool)?;
     if image == ImageKind::Micro {
         refuse_builds_of_micro(&fields, &machine)?;
     }
@@ -76,6 +77,7 @@ pub(super) fn parse(tables: &Fields<'_>, name: &str) -> Result<MachineConfig, Er
         number: 0,
         vlans,
         kind: MachineKind::Image(Box::new(machine)),
+        agent: agent.unwrap_or(true),
     })
 }
 

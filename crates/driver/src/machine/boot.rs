@@ -14,8 +14,8 @@ use super::quoting::{python_bytes, quote};
 use super::run::{Run, Start, quoted_lines};
 use super::{Machine, lock};
 use crate::call::{after, now};
-use crate::config::{ImageMachine, MachineKind, names, network};
-use crate::{Call, Error};
+use crate::config::{ImageKind, ImageMachine, MachineKind, names, network};
+use crate::{AgentProgram, Call, Error};
 
 /// How often a guest that says nothing is remarked upon.
 const REMARK: Duration = Duration::from_secs(30);
@@ -49,6 +49,7 @@ impl Machine {
             site: &self.site,
             console: &self.console,
             sockets: &sockets,
+            agent: self.listens_to_agent(),
         };
         let run = Arc::new(Run::start(command, &start, call)?);
         let pid = run.process.pid();
@@ -66,6 +67,7 @@ impl Machine {
             sockets,
             allow_reboot,
             display,
+            self.listens_to_agent(),
         ));
         command
             .current_dir(self.state_dir())
@@ -112,6 +114,13 @@ impl Machine {
         image
             .write_initrd(&self.identity(), &initrd)
             .map_err(failed)?;
+        let agent = match &self.site.agent {
+            AgentProgram::Found(agent) if self.config.agent => Some(agent),
+            _ => None,
+        };
+        if let Some(agent) = agent {
+            agent.append_to(&initrd).map_err(failed)?;
+        }
         let parts = command_line::Parts {
             name: self.name(),
             number: self.config.number,
@@ -119,6 +128,7 @@ impl Machine {
             accelerator: self.site.accelerator(call)?,
             sockets,
             allow_reboot,
+            agent: agent.is_some(),
         };
         let mut command = Command::new(&self.site.qemu);
         command
@@ -130,6 +140,15 @@ impl Machine {
             .current_dir(self.state_dir())
             .env("TMPDIR", self.state_dir());
         Ok(command)
+    }
+
+    /// Whether there is a port for an agent.
+    fn listens_to_agent(&self) -> bool {
+        let is_there = match self.config.kind {
+            MachineKind::Image(_) => matches!(self.site.agent, AgentProgram::Found(_)),
+            MachineKind::StartScript(_) => self.site.agent.is_wanted(),
+        };
+        is_there && self.config.agent
     }
 
     fn vlan_sockets(&self) -> Vec<(u8, std::path::PathBuf)> {
@@ -164,7 +183,7 @@ impl Machine {
     ///
     /// [`Error::Runtime`] when the shell does not come within the boot timeout, [`Error::Machine`] when QEMU ends before.
     pub fn connect(&self, call: &Call<'_>) -> Result<(), Error> {
-        if self.is_connected() {
+        if self.is_connected() && !self.has_booted_anew() {
             return Ok(());
         }
         self.nested("waiting for the VM to finish booting", || {
@@ -175,7 +194,13 @@ impl Machine {
             if run.connected.load(Ordering::Acquire) {
                 return Ok(());
             }
-            let said = self.wait_for_shell(&run, &mut shell, begin, call)?;
+            let said = if self.is_up_with_agent() {
+                self.wait_for_agent(&run, &mut shell, begin, call)?
+            } else {
+                self.wait_for_shell(&run, &mut shell, begin, call)?
+            };
+            let hello = run.agent.poll_ready(now()).map(|(_, hello)| hello);
+            run.agent.begin_boot(hello.as_ref());
             run.came_up.store(true, Ordering::Release);
             run.connected.store(true, Ordering::Release);
             if !said.is_empty() {
@@ -190,7 +215,53 @@ impl Machine {
         })
     }
 
-    fn wait_for_shell(
+    /// Whether the guest's agent comes up when everything is there that a test may ask for: in `micro`, which starts nothing else. Where
+    /// systemd starts it, it comes long before the shell.
+    fn is_up_with_agent(&self) -> bool {
+        matches!(&self.config.kind, MachineKind::Image(image) if image.image == ImageKind::Micro)
+    }
+
+    /// Whether the guest has booted again by itself; if so, its new shell is still to come.
+    fn has_booted_anew(&self) -> bool {
+        let Some(run) = self.present_run() else {
+            return false;
+        };
+        let is_anew = run
+            .agent
+            .poll_ready(now())
+            .is_some_and(|(_, hello)| run.agent.is_other_boot(&hello));
+        if is_anew {
+            run.connected.store(false, Ordering::Release);
+        }
+        is_anew
+    }
+
+    /// Waits for the agent, or for a shell whose agent does not come.
+    fn wait_for_agent(
+        &self,
+        run: &Run,
+        shell: &mut hotbed_console::Shell,
+        begin: Instant,
+        call: &Call<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        while run.agent.is_open() && run.is_running() && !shell.is_ready() {
+            let slice = call
+                .slice(&|| format!("{} boots", self.name()))?
+                .min(after(begin, self.site.boot_timeout));
+            if run.agent.poll_ready(slice).is_some() {
+                return Ok(Vec::new());
+            }
+            // Looked at, not waited for; what is wrong with it is told below.
+            let is_late = now() >= after(begin, self.site.boot_timeout);
+            if is_late || !matches!(shell.poll_ready(now()), Ok(None)) {
+                break;
+            }
+        }
+        self.wait_for_shell(run, shell, begin, call)
+    }
+
+    /// Waits for the shell to announce itself.
+    pub(crate) fn wait_for_shell(
         &self,
         run: &Run,
         shell: &mut hotbed_console::Shell,
@@ -233,6 +304,12 @@ impl Machine {
                 self.log("  To debug, enter the VM and run 'systemctl status backdoor.service'.");
             }
         }
+    }
+
+    /// The run of a machine that takes commands; boots it if need be.
+    pub(crate) fn connected(&self, call: &Call<'_>) -> Result<Arc<Run>, Error> {
+        self.connect(call)?;
+        self.running()
     }
 
     /// The run of a machine that is on; starts it if it is off.

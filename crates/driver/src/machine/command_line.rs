@@ -11,6 +11,8 @@ use crate::config::{ImageKind, ImageMachine};
 
 /// MiB of memory of a `micro` machine that does not say.
 pub(crate) const MEMORY_MICRO: u32 = 256;
+/// The port that the agent finds by its name.
+const AGENT_PORT: &str = "virtserialport,chardev=agent,name=org.hotbed.agent";
 /// MiB of memory of a `debian` machine that does not say, as a NixOS machine has.
 const MEMORY_DEBIAN: u32 = 1024;
 
@@ -41,6 +43,8 @@ pub(crate) struct Sockets {
     pub(crate) monitor: PathBuf,
     /// The backdoor shell: the driver listens.
     pub(crate) shell: PathBuf,
+    /// The agent: the driver listens.
+    pub(crate) agent: PathBuf,
 }
 
 impl Sockets {
@@ -49,6 +53,7 @@ impl Sockets {
             qmp: directory.join("qmp"),
             monitor: directory.join("monitor"),
             shell: directory.join("shell"),
+            agent: directory.join("agent"),
         }
     }
 }
@@ -59,6 +64,7 @@ pub(crate) fn start_script(
     sockets: &Sockets,
     allow_reboot: bool,
     display: bool,
+    agent: bool,
 ) -> String {
     let path = |path: &Path| quote(&path.to_string_lossy());
     let mut line = format!(
@@ -68,6 +74,13 @@ pub(crate) fn start_script(
         path(&sockets.monitor),
         path(&sockets.shell)
     );
+    if agent {
+        // After the shell on the same bus, so that the shell stays the first console.
+        line.push_str(&format!(
+            " -chardev socket,id=agent,path={} -device {AGENT_PORT}",
+            path(&sockets.agent)
+        ));
+    }
     if !allow_reboot {
         line.push_str(" -no-reboot");
     }
@@ -91,6 +104,8 @@ pub(crate) struct Parts<'p> {
     pub(crate) sockets: &'p Sockets,
     /// Whether a guest that reboots boots again.
     pub(crate) allow_reboot: bool,
+    /// Whether there is a port for the agent.
+    pub(crate) agent: bool,
 }
 
 /// The arguments of QEMU for a machine that boots an image, which has arguments of its own.
@@ -110,7 +125,7 @@ pub(crate) fn image_machine(
     line.add("-m", &memory(machine).to_string())
         .add("-smp", &machine.cpus.to_string());
     line.arguments.extend_from_slice(image);
-    consoles(&mut line, machine.log, parts.sockets);
+    consoles(&mut line, machine.log, parts.sockets, parts.agent);
     line.add("-device", "virtio-rng-pci");
     for (index, (vlan, socket)) in (1_usize..).zip(parts.vlans) {
         network_card(&mut line, index, mac(*vlan, parts.number), socket);
@@ -132,19 +147,24 @@ fn memory(machine: &ImageMachine) -> u32 {
     machine.memory.unwrap_or(usual)
 }
 
-/// Monitors, the backdoor shell (`/dev/hvc0`) and the log (`/dev/hvc1` or `/dev/ttyS0`, on QEMU's standard output).
-fn consoles(line: &mut Line, log: LogConsole, sockets: &Sockets) {
+/// Monitors, the backdoor shell (`/dev/hvc0`), the log (`/dev/hvc1` or `/dev/ttyS0`, on QEMU's standard output) and the agent.
+fn consoles(line: &mut Line, log: LogConsole, sockets: &Sockets, agent: bool) {
     line.add_path("-qmp", "unix:", &sockets.qmp, ",server=on,wait=off");
     line.add_path("-monitor", "unix:", &sockets.monitor, "");
     line.add_path("-chardev", "socket,id=shell,path=", &sockets.shell, "");
     // Ctrl-C is the driver's: QEMU must not take it from the terminal.
     line.add("-chardev", "stdio,id=log,signal=off");
-    line.add("-device", "virtio-serial-pci,max_ports=2")
+    let ports = if agent { 3 } else { 2 };
+    line.add("-device", &format!("virtio-serial-pci,max_ports={ports}"))
         .add("-device", "virtconsole,chardev=shell");
     match log {
         LogConsole::Virtio => line.add("-device", "virtconsole,chardev=log"),
         LogConsole::Uart => line.add("-serial", "chardev:log"),
     };
+    if agent {
+        line.add_path("-chardev", "socket,id=agent,path=", &sockets.agent, "");
+        line.add("-device", AGENT_PORT);
+    }
 }
 
 /// One card, called `virtio-net-pci.<index>` as QEMU itself calls it in the NixOS driver's machines.

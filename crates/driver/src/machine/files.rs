@@ -1,9 +1,10 @@
 //! Files between host and guest.
 //!
-//! Two ways lead in and out: the directory that a start script shares with its guest at `/tmp/shared`, and the shell's stream,
-//! for guests that have no such thing. Both copy in pieces; neither holds a file in memory.
+//! Three ways lead in and out: the agent; without it the directory that a start script shares with its guest at `/tmp/shared`;
+//! and the shell's stream, for guests that have neither. All copy in pieces; none holds a file in memory.
 #![expect(clippy::disallowed_types, reason = "the I/O shell")]
 
+mod agent;
 mod receive;
 mod send;
 
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hotbed_console::Command;
 
+use super::channel::Channel;
 use super::quoting::quote;
 use super::shell::Session;
 use super::{Execute, Machine};
@@ -25,6 +27,8 @@ use send::{copy, put, put_directory};
 
 /// Bytes that are sent at once.
 const CHUNK: usize = 256 << 10;
+/// The most bytes of a file that is read into memory.
+const READ_MAX: u64 = 1 << 30;
 /// Where the shared directory is in the guest.
 const SHARED: &str = "/tmp/shared";
 
@@ -55,7 +59,7 @@ impl Machine {
             return self.copy_in_by_share(source, &name, target, call);
         }
         self.nested(&format!("copying {} to {target}", source.display()), || {
-            self.copy_in_by_shell(source, &name, target, call)
+            self.copy_in(source, &name, target, call)
         })
     }
 
@@ -71,12 +75,13 @@ impl Machine {
         call: &Call<'_>,
     ) -> Result<(), Error> {
         self.nested(&format!("copying {} to {target}", source.display()), || {
+            // A folder is refused before the guest hears of it.
             let (mut file, length, _) = open(source)?;
-            self.with_shell(call, |session| {
-                put(session, target, length, call, |writer| {
+            self.with_channel(0, call, |channel| match channel {
+                Channel::Agent(conversation) => conversation.put(source, target, call),
+                Channel::Shell(session) => put(session, target, length, call, |writer| {
                     copy(&mut file, writer)
-                })?;
-                Ok(())
+                }),
             })
         })
     }
@@ -113,13 +118,15 @@ impl Machine {
             return copy_on_host(&self.shared_dir.join(target_dir).join(&name), &target);
         }
         self.nested(&format!("copying {source} to {}", target.display()), || {
-            self.copy_out_by_shell(source, &target, call)
+            self.copy_out(source, &target, call)
         })
     }
 
     /// Whether the guest sees the shared directory.
     fn sees_shared_dir(&self, call: &Call<'_>) -> Result<bool, Error> {
-        if matches!(self.config.kind, MachineKind::Image(_)) {
+        if matches!(self.config.kind, MachineKind::Image(_))
+            || self.with_agent(call, |_| Ok(()))?.is_some()
+        {
             return Ok(false);
         }
         let token = format!(
@@ -173,48 +180,148 @@ impl Machine {
         Ok(())
     }
 
-    fn copy_in_by_shell(
+    fn copy_in(
         &self,
         source: &Path,
         name: &str,
         target: &str,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let is_directory = fs::metadata(source).map_err(cannot_read(source))?.is_dir();
-        self.with_shell(call, |session| {
+        fs::metadata(source).map_err(cannot_read(source))?;
+        self.with_channel(0, call, |channel| {
             let place = format!("target={} name={}\n{PLACE}", quote(target), quote(name));
-            let target = run(session, &place, "making room", call)?;
-            if is_directory {
-                return put_directory(session, source, &target, call);
-            }
-            let (mut file, length, mode) = open(source)?;
-            put(session, &target, length, call, |writer| {
-                copy(&mut file, writer)
-            })?;
-            run(
-                session,
-                &format!("chmod {mode:o} -- {}", quote(&target)),
-                "setting the mode",
-                call,
-            )
-            .map(|_| ())
+            let target = run(channel, &place, "making room", call)?;
+            put_at(channel, source, &target, call)
         })
     }
 
-    fn copy_out_by_shell(&self, source: &str, target: &Path, call: &Call<'_>) -> Result<(), Error> {
-        let mut incoming = Incoming::new(target);
-        let script = format!("source={}\n{FETCH}", quote(source));
-        let status = self.with_shell(call, |session| {
-            session.run(&Command::new(&script), &mut incoming, None, call)
-        })?;
-        if status != 0 {
-            return Err(Error::TestFailed(format!(
-                "{source} of {} cannot be copied (exit code {status}; see its console)",
-                self.name()
-            )));
-        }
-        incoming.finish()
+    fn copy_out(&self, source: &str, target: &Path, call: &Call<'_>) -> Result<(), Error> {
+        self.with_channel(0, call, |channel| match channel {
+            Channel::Agent(conversation) => conversation.get(source, target, call),
+            Channel::Shell(session) => {
+                let mut incoming = Incoming::new(target);
+                let script = format!("source={}\n{FETCH}", quote(source));
+                match session.run(&Command::new(&script), &mut incoming, None, call)? {
+                    0 => incoming.finish(),
+                    status => Err(Error::TestFailed(format!(
+                        "{source} of {} cannot be copied (exit code {status}; see its console)",
+                        self.name()
+                    ))),
+                }
+            }
+        })
     }
+
+    /// Puts a file or a directory of the host at exactly this path of the guest, where it becomes root's and keeps its mode. What a
+    /// directory has is added to one that is there.
+    ///
+    /// # Errors
+    ///
+    /// When the source cannot be read or the guest does not take it.
+    pub fn put(&self, source: &Path, target: &str, call: &Call<'_>) -> Result<(), Error> {
+        fs::metadata(source).map_err(cannot_read(source))?;
+        self.nested(&format!("putting {} at {target}", source.display()), || {
+            self.with_channel(0, call, |channel| put_at(channel, source, target, call))
+        })
+    }
+
+    /// Gets a file of the guest, or a directory to where none is, as exactly this path of the host.
+    ///
+    /// # Errors
+    ///
+    /// When the source is not there, or the target cannot be written.
+    pub fn get(&self, source: &str, target: &Path, call: &Call<'_>) -> Result<(), Error> {
+        self.nested(&format!("getting {source} as {}", target.display()), || {
+            self.copy_out(source, target, call)
+        })
+    }
+
+    /// What is in a file of the guest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TestFailed`] when it cannot be read.
+    pub fn read(&self, path: &str, call: &Call<'_>) -> Result<Vec<u8>, Error> {
+        self.nested(&format!("reading {path}"), || {
+            self.with_channel(0, call, |channel| match channel {
+                Channel::Agent(conversation) => conversation.get_bytes(path, READ_MAX, call),
+                Channel::Shell(session) => {
+                    let mut bytes = Vec::new();
+                    let script = format!("exec cat -- {}", quote(path));
+                    match session.run(&Command::new(&script), &mut bytes, None, call)? {
+                        0 => Ok(bytes),
+                        status => Err(Error::TestFailed(format!(
+                            "{}: cannot read {path} (exit code {status}; see its console)",
+                            self.name()
+                        ))),
+                    }
+                }
+            })
+        })
+    }
+
+    /// Writes a file of the guest, with these permission bits; missing directories above it are made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TestFailed`] when it cannot be written.
+    pub fn write(&self, path: &str, bytes: &[u8], mode: u32, call: &Call<'_>) -> Result<(), Error> {
+        if mode > 0o7777 {
+            return Err(Error::Argument(format!("{mode:o} is not a file's mode")));
+        }
+        self.nested(&format!("writing {path}"), || {
+            self.with_channel(0, call, |channel| match channel {
+                Channel::Agent(conversation) => conversation.put_bytes(bytes, path, mode, call),
+                Channel::Shell(session) => {
+                    put_bytes(session, path, bytes, call)?;
+                    set_mode(channel, path, mode, call)
+                }
+            })
+        })
+    }
+}
+
+/// Puts a file or a directory of the host at `target`.
+fn put_at(
+    channel: &mut Channel<'_>,
+    source: &Path,
+    target: &str,
+    call: &Call<'_>,
+) -> Result<(), Error> {
+    let session = match channel {
+        Channel::Agent(conversation) => return conversation.put(source, target, call),
+        Channel::Shell(session) => session,
+    };
+    if fs::metadata(source).map_err(cannot_read(source))?.is_dir() {
+        return put_directory(session, source, target, call);
+    }
+    let (mut file, length, mode) = open(source)?;
+    put(session, target, length, call, |writer| {
+        copy(&mut file, writer)
+    })?;
+    set_mode(channel, target, mode, call)
+}
+
+/// Puts bytes at `target` by the shell.
+pub(super) fn put_bytes(
+    session: &mut Session<'_>,
+    target: &str,
+    bytes: &[u8],
+    call: &Call<'_>,
+) -> Result<(), Error> {
+    put(session, target, bytes.len() as u64, call, |writer| {
+        writer.write_all(bytes)
+    })
+}
+
+fn set_mode(
+    channel: &mut Channel<'_>,
+    target: &str,
+    mode: u32,
+    call: &Call<'_>,
+) -> Result<(), Error> {
+    let script = format!("chmod {mode:o} -- {}", quote(target));
+    run(channel, &script, "setting the mode", call).map(|_| ())
 }
 
 /// The last part of a path.
@@ -244,17 +351,23 @@ fn open(source: &Path) -> Result<(File, u64, u32), Error> {
 
 /// Runs a small script of ours; gives what it wrote.
 fn run(
-    session: &mut Session<'_>,
+    channel: &mut Channel<'_>,
     script: &str,
     what: &str,
     call: &Call<'_>,
 ) -> Result<String, Error> {
     let mut output = Vec::new();
-    match session.run(&Command::new(script), &mut output, None, call)? {
-        0 => Ok(String::from_utf8_lossy(&output).into_owned()),
+    let status = channel.run(&Command::new(script), &mut output, None, call)?;
+    check(status, what, channel.machine())?;
+    Ok(String::from_utf8_lossy(&output).into_owned())
+}
+
+fn check(status: i32, what: &str, machine: &Machine) -> Result<(), Error> {
+    match status {
+        0 => Ok(()),
         status => Err(Error::TestFailed(format!(
             "{what} in {} failed (exit code {status}; see its console)",
-            session.machine.name()
+            machine.name()
         ))),
     }
 }

@@ -22,7 +22,7 @@ impl Machine {
         let Some(run) = self.present_run() else {
             return Ok(());
         };
-        {
+        if !self.is_told_to_power_off(&run) {
             let doing = || format!("telling {} to power off", self.name());
             let mut shell = run.shell.take(call, &doing)?;
             let until = call.slice(&doing)?;
@@ -36,6 +36,14 @@ impl Machine {
             }
         }
         self.wait_for_shutdown(None, call)
+    }
+
+    /// Tells the agent, if it is what takes commands here; nobody answers this.
+    fn is_told_to_power_off(&self, run: &std::sync::Arc<super::run::Run>) -> bool {
+        self.is_connected()
+            && self
+                .conversation(run)
+                .is_some_and(|conversation| conversation.power_off().is_ok())
     }
 
     /// Ends QEMU at once, as a power cut would.
@@ -75,6 +83,7 @@ impl Machine {
             .shell
             .take(call, &|| format!("rebooting {}", self.name()))?;
         shell.expect_ready();
+        run.agent.expect_boot();
         run.connected.store(false, Ordering::Release);
         Ok(())
     }

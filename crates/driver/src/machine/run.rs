@@ -16,6 +16,7 @@ use hotbed_qmp::blocking::Client;
 
 use super::command_line::Sockets;
 use super::console_log::{Boot, ConsoleLog};
+use super::link::Link;
 use super::monitor::Monitor;
 use crate::call::now;
 use crate::process::{Process, wait_readable};
@@ -38,9 +39,11 @@ pub(crate) struct Run {
     pub(crate) process: Arc<Process>,
     pub(crate) monitor: Turns<Monitor>,
     pub(crate) shell: Turns<Shell>,
+    /// Another way to the guest, for as long as there is an agent in it.
+    pub(crate) agent: Link,
     pub(crate) qmp: Client,
     pub(crate) stdin: Turns<Option<ChildStdin>>,
-    /// Whether the guest's shell announced itself.
+    /// Whether the guest takes commands: its shell announced itself, or its agent answered where that comes to the same.
     pub(crate) connected: AtomicBool,
     /// Whether it ever did in this run.
     pub(crate) came_up: AtomicBool,
@@ -63,6 +66,8 @@ pub(crate) struct Start<'s> {
     pub(crate) console: &'s Arc<ConsoleLog>,
     /// Where QEMU connects to.
     pub(crate) sockets: &'s Sockets,
+    /// Whether there is a port for an agent.
+    pub(crate) agent: bool,
 }
 
 impl Run {
@@ -81,6 +86,10 @@ impl Run {
         };
         let sockets = start.sockets;
         let (monitor, shell) = (listen(&sockets.monitor)?, listen(&sockets.shell)?);
+        let agent = match start.agent {
+            true => Some(listen(&sockets.agent)?),
+            false => None,
+        };
         remove_socket(&sockets.qmp).map_err(Error::host("cannot remove an old socket"))?;
         let failed = || Error::host(format!("cannot write {}", start.console.path().display()));
         let (boot, output) = start.console.begin_boot().map_err(failed())?;
@@ -100,7 +109,7 @@ impl Run {
             boot,
             start,
         }
-        .finish(&monitor, &shell, since, call)
+        .finish(&monitor, &shell, agent.as_ref(), since, call)
     }
 
     /// Whether QEMU runs.
@@ -163,6 +172,7 @@ impl Starting<'_> {
         self,
         monitor: &UnixListener,
         shell: &UnixListener,
+        agent: Option<&UnixListener>,
         since: Instant,
         call: &Call<'_>,
     ) -> Result<Run, Error> {
@@ -181,6 +191,8 @@ impl Starting<'_> {
         monitor
             .wait_for_prompt(call)
             .map_err(|error| self.instead("showing its monitor's prompt", error))?;
+        // QEMU connects everywhere before it shows its prompt. Who has not connected by then is no QEMU, and has no agent.
+        let agent = agent.and_then(|listener| listener.accept().ok());
         let stdin = self.process.take_stdin();
         if let Some(stdin) = &stdin {
             rustix::io::ioctl_fionbio(stdin, true)
@@ -190,6 +202,7 @@ impl Starting<'_> {
             process: self.process,
             monitor: Turns::new(monitor),
             shell: Turns::new(shell),
+            agent: Link::new(agent.map(|(stream, _)| stream)),
             next_event: AtomicU64::new(0),
             qmp,
             stdin: Turns::new(stdin),

@@ -16,9 +16,7 @@ use crate::{Call, Error};
 /// The most bytes that a command may write.
 const OUTPUT_MAX: usize = 4 << 30;
 /// How long after a command's own timeout a guest may take to say so, before it is taken for dead.
-const ANSWER_GRACE: Duration = Duration::from_secs(10);
-/// How long after a wait's timeout a guest may take to say so.
-const WAIT_GRACE: Duration = Duration::from_secs(3);
+pub(crate) const ANSWER_GRACE: Duration = Duration::from_secs(10);
 /// The pause between two attempts of a command that is repeated.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// The status with which `timeout` ends.
@@ -123,6 +121,14 @@ impl Session<'_> {
         self.collect(sink, deadline, call)
     }
 
+    /// Runs a command whose end nobody waits for.
+    pub(crate) fn run_detached(&mut self, script: &str, call: &Call<'_>) -> Result<(), Error> {
+        let until = call.slice(&|| self.doing())?;
+        self.shell
+            .begin_detached(script, until)
+            .map_err(|error| self.failed(error))
+    }
+
     /// Waits for the end of what was begun.
     pub(crate) fn collect(
         &mut self,
@@ -176,20 +182,22 @@ impl Session<'_> {
 }
 
 impl Machine {
-    /// Runs `body` with a turn at the shell; boots the machine if need be.
-    pub(crate) fn with_shell<T>(
-        &self,
+    /// Takes a turn at the shell of a run that takes commands.
+    pub(crate) fn shell_session<'r>(
+        &'r self,
+        run: &'r Arc<Run>,
         call: &Call<'_>,
-        body: impl FnOnce(&mut Session<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        self.connect(call)?;
-        let run = self.running()?;
-        let shell = run.shell.take(call, &|| {
+    ) -> Result<Session<'r>, Error> {
+        let mut shell = run.shell.take(call, &|| {
             format!("waiting for a turn at the shell of {}", self.name())
         })?;
-        body(&mut Session {
+        // The agent may have been there before.
+        if !shell.is_ready() {
+            self.wait_for_shell(run, &mut shell, now(), call)?;
+        }
+        Ok(Session {
             machine: self,
-            run: &run,
+            run,
             shell,
         })
     }
@@ -205,14 +213,10 @@ impl Machine {
         options: &Execute,
         call: &Call<'_>,
     ) -> Result<Output, Error> {
-        self.with_shell(call, |session| {
+        self.with_channel(command.len(), call, |channel| {
             let _doing = self.begin_doing(&format!("running command `{command}`"));
             if !options.check_output {
-                let until = call.slice(&|| session.doing())?;
-                session
-                    .shell
-                    .begin_detached(command, until)
-                    .map_err(|error| session.failed(error))?;
+                channel.run_detached(command, call)?;
                 return Ok(Output {
                     status: -2,
                     stdout: Vec::new(),
@@ -226,7 +230,7 @@ impl Machine {
                 timeout: options.timeout,
                 ..Command::new(command)
             };
-            match session.run(&command, &mut stdout, deadline, call) {
+            match channel.run(&command, &mut stdout, deadline, call) {
                 Ok(status) if options.check_return => Ok(Output { status, stdout }),
                 Ok(_) => Ok(Output { status: -1, stdout }),
                 // Such a command may end the machine: that is no failure then.
@@ -350,7 +354,7 @@ impl Machine {
         call: &Call<'_>,
     ) -> Result<String, Error> {
         let begin = now();
-        self.with_shell(call, |session| {
+        self.with_channel(command.len(), call, |channel| {
             let within = timeout.saturating_sub(now().saturating_duration_since(begin));
             let command = Command {
                 repeat: Some(Repeat {
@@ -361,7 +365,7 @@ impl Machine {
                 ..Command::new(command)
             };
             let mut stdout = Vec::new();
-            let status = session.wait(&command, &mut stdout, begin, timeout, call)?;
+            let status = channel.wait(&command, &mut stdout, begin, timeout, call)?;
             if (status == 0) == (until == Until::Success) {
                 return Ok(String::from_utf8_lossy(&stdout).into_owned());
             }
@@ -380,25 +384,5 @@ impl Machine {
     pub fn sleep(&self, duration: Duration, call: &Call<'_>) -> Result<(), Error> {
         self.succeed(&[&format!("sleep {}", seconds(duration))], None, call)
             .map(|_| ())
-    }
-}
-
-impl Session<'_> {
-    /// Runs a command that ends within `timeout` of `begin` by itself; a guest that does not answer then has timed out.
-    pub(crate) fn wait(
-        &mut self,
-        command: &Command<'_>,
-        sink: &mut dyn Sink,
-        begin: Instant,
-        timeout: Duration,
-        call: &Call<'_>,
-    ) -> Result<i32, Error> {
-        let deadline = after(begin, timeout) + WAIT_GRACE;
-        match self.run(command, sink, Some(deadline), call) {
-            Err(Error::Runtime(_)) if now() >= deadline && self.run.is_running() => {
-                Err(timed_out(begin, timeout))
-            }
-            result => result,
-        }
     }
 }

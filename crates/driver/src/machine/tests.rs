@@ -28,6 +28,15 @@ fn machine() -> ImageMachine {
 
 /// QEMU's arguments for a machine in `/t`, all but those of its image, as one line.
 fn arguments(machine: &ImageMachine, directory: &str, allow_reboot: bool) -> String {
+    arguments_with(machine, directory, allow_reboot, false)
+}
+
+fn arguments_with(
+    machine: &ImageMachine,
+    directory: &str,
+    allow_reboot: bool,
+    agent: bool,
+) -> String {
     let parts = Parts {
         name: "alice",
         number: 7,
@@ -38,6 +47,7 @@ fn arguments(machine: &ImageMachine, directory: &str, allow_reboot: bool) -> Str
         accelerator: Accelerator::Tcg,
         sockets: &Sockets::in_directory(Path::new(directory)),
         allow_reboot,
+        agent,
     };
     let line = image_machine(machine, &parts, &["-kernel".into(), "k".into()]);
     let words: Vec<&str> = line.iter().filter_map(|word| OsStr::to_str(word)).collect();
@@ -90,14 +100,34 @@ fn options_of_a_machine_reach_qemu() {
 fn start_scripts_get_the_flags_of_the_nixos_driver() {
     let sockets = Sockets::in_directory(Path::new("/tmp/vm-state-a"));
     assert_eq!(
-        start_script("/nix/run-a-vm", &sockets, false, false),
+        start_script("/nix/run-a-vm", &sockets, false, false, false),
         "/nix/run-a-vm -qmp unix:/tmp/vm-state-a/qmp,server=on,wait=off -monitor unix:/tmp/vm-state-a/monitor \
          -chardev socket,id=shell,path=/tmp/vm-state-a/shell -device virtio-serial -device virtconsole,chardev=shell \
          -device virtio-rng-pci -serial stdio -no-reboot -nographic"
     );
-    assert!(start_script("x", &sockets, true, true).ends_with("-serial stdio"));
+    assert!(start_script("x", &sockets, true, true, false).ends_with("-serial stdio"));
     let spaced = Sockets::in_directory(Path::new("/tmp/a b"));
-    assert!(start_script("x", &spaced, true, true).contains("-monitor unix:'/tmp/a b/monitor'"));
+    assert!(
+        start_script("x", &spaced, true, true, false).contains("-monitor unix:'/tmp/a b/monitor'")
+    );
+}
+
+#[test]
+fn agents_port_comes_after_the_consoles_on_their_bus() {
+    let sockets = Sockets::in_directory(Path::new("/tmp/vm-state-a"));
+    assert!(start_script("x", &sockets, true, true, true).ends_with(
+        "-device virtio-serial -device virtconsole,chardev=shell -device virtio-rng-pci -serial stdio \
+         -chardev socket,id=agent,path=/tmp/vm-state-a/agent -device virtserialport,chardev=agent,name=org.hotbed.agent"
+    ));
+    let line = arguments_with(&machine(), "/t", true, true);
+    assert!(
+        line.contains(
+            "-device virtio-serial-pci,max_ports=3 -device virtconsole,chardev=shell -device virtconsole,chardev=log \
+             -chardev socket,id=agent,path=/t/agent -device virtserialport,chardev=agent,name=org.hotbed.agent "
+        ),
+        "{line}"
+    );
+    assert!(line.ends_with(" -device x y"), "{line}");
 }
 
 #[test]
@@ -141,7 +171,10 @@ fn systemctl_of_a_user_goes_through_su() {
         systemctl("show 'x'", Some("alice")),
         r"su -l alice --shell /bin/sh -c $'XDG_RUNTIME_DIR=/run/user/`id -u` systemctl --user show \'x\''"
     );
-    assert!(wait_for_unit_script("a b.service", None).contains("ActiveState -- 'a b.service')"));
+    assert!(
+        wait_for_unit_script("a b.service", "active", None)
+            .contains("ActiveState -- 'a b.service')")
+    );
 }
 
 proptest! {

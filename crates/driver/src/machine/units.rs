@@ -1,9 +1,11 @@
 //! systemd in the guest.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hotbed_console::Command;
+use hotbed_console::agent::wire::{FailureKind, Wait};
 
+use super::channel::Event;
 use super::quoting::quote;
 use super::shell::{TIMED_OUT, timed_out};
 use super::wait::PAUSE;
@@ -11,36 +13,60 @@ use super::{Execute, Machine, Output};
 use crate::call::now;
 use crate::{Call, Error};
 
-/// Looks at a unit again and again until it is decided what becomes of it, and writes the last state that was seen.
+/// Looks at a unit again and again until it is decided what becomes of it. `$wanted` is a state, or `finished`.
 ///
 /// A look costs tens of milliseconds of a slow guest's time, most of them while it boots: so the pause after a look is three
-/// times as long as the look took, and never less than 20 ms. Statuses: 0 active, 3 failed, 4 inactive without jobs, 5 and the
+/// times as long as the look took, and never less than 20 ms. Statuses: 0 as wanted, 3 failed, 4 inactive without jobs, 5 and the
 /// status of `systemctl` (on its own line) when that fails.
 const WAIT_FOR_UNIT: &str = r#"
 look() {
   local answer
   answer=$(@SHOW@) || { echo "$?"; exit 5; }
-  state=
+  state= result= ended=
   while IFS= read -r line; do
-    case $line in ActiveState=*) state=${line#ActiveState=} ;; esac
+    case $line in
+      ActiveState=*) state=${line#*=} ;;
+      Result=*) result=${line#*=} ;;
+      ExecMainExitTimestampMonotonic=*) ended=${line#*=} ;;
+    esac
   done <<< "$answer"
+  case $wanted in
+    "$state") exit 0 ;;
+    finished)
+      [ "$state" != active ] || exit 0
+      [ "$state $result" != 'inactive success' ] || [ "${ended:-0}" = 0 ] || exit 0 ;;
+  esac
 }
 jobs() { @JOBS@; }
 while :; do
   begin=${EPOCHREALTIME/[^0-9]/}
   look
   case $state in
-    active) exit 0 ;;
     failed) exit 3 ;;
     inactive)
       case $(jobs) in *'No jobs'*)
         look
-        case $state in active) exit 0 ;; failed) exit 3 ;; inactive) exit 4 ;; esac ;;
+        case $state in failed) exit 3 ;; inactive) exit 4 ;; esac ;;
       esac ;;
   esac
   pause $(( (${EPOCHREALTIME/[^0-9]/} - begin) * 3 )) 20000 1000000
 done
 "#;
+
+/// A state of ours: active, or a oneshot that has run and ended well.
+const FINISHED: &str = "finished";
+/// What a unit can be.
+const STATES: [&str; 9] = [
+    "active",
+    "reloading",
+    "inactive",
+    "failed",
+    "activating",
+    "deactivating",
+    "maintenance",
+    "refreshing",
+    FINISHED,
+];
 
 impl Machine {
     /// Runs `systemctl <query>`, as `user` when one is given.
@@ -125,39 +151,93 @@ impl Machine {
         timeout: Duration,
         call: &Call<'_>,
     ) -> Result<(), Error> {
+        self.wait_for_unit_state(unit, "active", user, timeout, call)
+    }
+
+    /// Waits in the guest until a unit is in a state: an `ActiveState` of systemd, or `finished`, which is active, or a oneshot that has
+    /// run and ended well.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TestFailed`] when it failed, or is inactive and no job is pending, unless that is what was waited for; or when `timeout`
+    /// passes. [`Error::Argument`] for a state that systemd does not know.
+    pub fn wait_for_unit_state(
+        &self,
+        unit: &str,
+        state: &str,
+        user: Option<&str>,
+        timeout: Duration,
+        call: &Call<'_>,
+    ) -> Result<(), Error> {
+        if !STATES.contains(&state) {
+            return Err(Error::Argument(format!(
+                "{state:?} is no state of a unit: there are {}",
+                STATES.join(", ")
+            )));
+        }
         let with = user
             .map(|user| format!(" with user {user}"))
             .unwrap_or_default();
+        let to_be = match state {
+            "active" => String::new(),
+            state => format!(" to be {state}"),
+        };
         let begin = now();
-        self.nested(&format!("waiting for unit {unit}{with}"), || {
-            self.with_shell(call, |session| {
-                let script = wait_for_unit_script(unit, user);
-                let within = timeout.saturating_sub(now().saturating_duration_since(begin));
-                let command = Command {
-                    timeout: Some(within.max(Duration::from_millis(1))),
-                    ..Command::new(&script)
-                };
-                let mut said = Vec::new();
-                match session.wait(&command, &mut said, begin, timeout, call)? {
-                    0 => Ok(()),
-                    3 => Err(Error::TestFailed(format!(
-                        "unit \"{unit}\" reached state \"failed\""
-                    ))),
-                    4 => Err(Error::TestFailed(format!(
-                        "unit \"{unit}\" is inactive and there are no pending jobs"
-                    ))),
-                    5 => Err(info_failed(
-                        unit,
-                        user,
-                        String::from_utf8_lossy(&said).trim().parse().unwrap_or(1),
-                    )),
-                    TIMED_OUT => Err(timed_out(begin, timeout)),
-                    status => Err(Error::Machine(format!(
-                        "waiting for unit \"{unit}\" in {} failed with exit code {status}",
-                        self.name()
-                    ))),
+        self.nested(&format!("waiting for unit {unit}{with}{to_be}"), || {
+            let finished = state == FINISHED;
+            let wait = Wait::Unit {
+                unit: unit.to_owned(),
+                user: user.map(str::to_owned),
+                states: vec![if finished { "active" } else { state }.to_owned()],
+                or_fail: true,
+                finished,
+            };
+            match self.wait_for_event(&wait, begin, timeout, call)? {
+                Event::Happened(_) => Ok(()),
+                Event::Refused(FailureKind::Hopeless, message) => Err(Error::TestFailed(message)),
+                // The words for it are those of `systemctl`.
+                Event::Refused(..) | Event::Unknown => {
+                    self.wait_for_unit_by_script(unit, state, user, (begin, timeout), call)
                 }
-            })
+            }
+        })
+    }
+
+    fn wait_for_unit_by_script(
+        &self,
+        unit: &str,
+        state: &str,
+        user: Option<&str>,
+        (begin, timeout): (Instant, Duration),
+        call: &Call<'_>,
+    ) -> Result<(), Error> {
+        let script = wait_for_unit_script(unit, state, user);
+        self.with_channel(script.len(), call, |channel| {
+            let within = timeout.saturating_sub(now().saturating_duration_since(begin));
+            let command = Command {
+                timeout: Some(within.max(Duration::from_millis(1))),
+                ..Command::new(&script)
+            };
+            let mut said = Vec::new();
+            match channel.wait(&command, &mut said, begin, timeout, call)? {
+                0 => Ok(()),
+                3 => Err(Error::TestFailed(format!(
+                    "unit \"{unit}\" reached state \"failed\""
+                ))),
+                4 => Err(Error::TestFailed(format!(
+                    "unit \"{unit}\" is inactive and there are no pending jobs"
+                ))),
+                5 => Err(info_failed(
+                    unit,
+                    user,
+                    String::from_utf8_lossy(&said).trim().parse().unwrap_or(1),
+                )),
+                TIMED_OUT => Err(timed_out(begin, timeout)),
+                status => Err(Error::Machine(format!(
+                    "waiting for unit \"{unit}\" in {} failed with exit code {status}",
+                    self.name()
+                ))),
+            }
         })
     }
 
@@ -223,20 +303,24 @@ pub(super) fn systemctl(query: &str, user: Option<&str>) -> String {
     }
 }
 
-pub(super) fn wait_for_unit_script(unit: &str, user: Option<&str>) -> String {
+pub(super) fn wait_for_unit_script(unit: &str, state: &str, user: Option<&str>) -> String {
     // `show` of a user's unit goes through two more shells, so the unit is quoted as the NixOS driver does it.
     let unit = if user.is_some() {
         format!("\"{unit}\"")
     } else {
         quote(unit)
     };
+    let properties = match state {
+        FINISHED => "ActiveState,Result,ExecMainExitTimestampMonotonic",
+        _ => "ActiveState",
+    };
     let show = systemctl(
-        &format!("--no-pager show --property=ActiveState -- {unit}"),
+        &format!("--no-pager show --property={properties} -- {unit}"),
         user,
     );
     let jobs = systemctl("list-jobs --full 2>&1", user);
     format!(
-        "{PAUSE}{}",
+        "{PAUSE}wanted={state}\n{}",
         WAIT_FOR_UNIT
             .replace("@SHOW@", &show)
             .replace("@JOBS@", &jobs)

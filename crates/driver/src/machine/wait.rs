@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use hotbed_console::agent::wire::Wait;
 use hotbed_console::{Command, Until};
 
 use super::Machine;
+use super::channel::{Event, refused};
 use super::quoting::quote;
 use super::shell::{TIMED_OUT, timed_out};
 use crate::call::now;
@@ -89,7 +91,18 @@ impl Machine {
         timeout: Duration,
         call: &Call<'_>,
     ) -> Result<(), Error> {
+        let begin = now();
         self.nested(&format!("waiting for file '{filename}'"), || {
+            // What a shell would make something of is left to a shell.
+            if is_plain_path(filename) {
+                let wait = Wait::File {
+                    path: filename.to_owned(),
+                    present: true,
+                };
+                if self.has_happened(&wait, begin, timeout, call)? {
+                    return Ok(());
+                }
+            }
             self.repeat(
                 &format!("test -e {filename}"),
                 Until::Success,
@@ -115,7 +128,7 @@ impl Machine {
     ) -> Result<(), Error> {
         let message = format!("waiting for TCP port {port} on {address}");
         self.nested(&message, || {
-            self.wait_by(&port_script(port, address, "open"), now(), timeout, call)
+            self.wait_for_port(port, address, true, timeout, call)
         })
     }
 
@@ -133,7 +146,7 @@ impl Machine {
     ) -> Result<(), Error> {
         let message = format!("waiting for TCP port {port} on {address} to be closed");
         self.nested(&message, || {
-            self.wait_by(&port_script(port, address, "closed"), now(), timeout, call)
+            self.wait_for_port(port, address, false, timeout, call)
         })
     }
 
@@ -151,14 +164,59 @@ impl Machine {
     ) -> Result<(), Error> {
         let kind = if is_datagram { "datagram" } else { "stream" };
         let message = format!("waiting for UNIX-domain {kind} on '{address}'");
+        let begin = now();
         self.nested(&message, || {
+            let wait = Wait::UnixSocket {
+                path: address.to_owned(),
+                datagram: is_datagram,
+                open: true,
+            };
+            if self.has_happened(&wait, begin, timeout, call)? {
+                return Ok(());
+            }
             self.wait_by(
                 &unix_socket_script(address, is_datagram),
-                now(),
+                begin,
                 timeout,
                 call,
             )
         })
+    }
+
+    fn wait_for_port(
+        &self,
+        port: u16,
+        address: &str,
+        open: bool,
+        timeout: Duration,
+        call: &Call<'_>,
+    ) -> Result<(), Error> {
+        let begin = now();
+        let wait = Wait::Port {
+            address: address.to_owned(),
+            port,
+            open,
+        };
+        if self.has_happened(&wait, begin, timeout, call)? {
+            return Ok(());
+        }
+        let wanted = if open { "open" } else { "closed" };
+        self.wait_by(&port_script(port, address, wanted), begin, timeout, call)
+    }
+
+    /// Whether the agent has seen it happen. What it cannot wait for may be found out otherwise.
+    fn has_happened(
+        &self,
+        wait: &Wait,
+        begin: Instant,
+        timeout: Duration,
+        call: &Call<'_>,
+    ) -> Result<bool, Error> {
+        match self.wait_for_event(wait, begin, timeout, call)? {
+            Event::Happened(_) => Ok(true),
+            Event::Unknown => Ok(false),
+            Event::Refused(kind, message) => Err(refused(self.name(), kind, &message)),
+        }
     }
 
     /// Runs a script that ends with status 0 when what it waits for is there.
@@ -169,7 +227,7 @@ impl Machine {
         timeout: Duration,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        self.with_shell(call, |session| {
+        self.with_channel(script.len(), call, |channel| {
             let within = timeout
                 .saturating_sub(now().saturating_duration_since(begin))
                 .max(Duration::from_millis(1));
@@ -177,7 +235,7 @@ impl Machine {
                 timeout: Some(within),
                 ..Command::new(script)
             };
-            match session.wait(&command, &mut Vec::new(), begin, timeout, call)? {
+            match channel.wait(&command, &mut Vec::new(), begin, timeout, call)? {
                 0 => Ok(()),
                 TIMED_OUT => Err(timed_out(begin, timeout)),
                 status => Err(Error::Machine(format!(
@@ -187,6 +245,15 @@ impl Machine {
             }
         })
     }
+}
+
+/// Whether a shell would take the word for one absolute path and nothing else.
+fn is_plain_path(word: &str) -> bool {
+    word.starts_with('/')
+        && !word.ends_with('/')
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(&byte))
 }
 
 pub(super) fn port_script(port: u16, address: &str, wanted: &str) -> String {

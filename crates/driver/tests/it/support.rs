@@ -82,6 +82,7 @@ pub(crate) fn fake_config(machines: &[(&str, &str)]) -> TestConfig {
         number,
         vlans: Vec::new(),
         kind: MachineKind::StartScript(format!("{} {behaviour}", example("fake_qemu").display())),
+        agent: true,
     };
     TestConfig {
         machines: (1..).zip(machines).map(machine).collect(),

@@ -4,9 +4,11 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use hotbed_console::Command;
+
 use super::super::quoting::quote;
 use super::super::shell::Session;
-use super::{CHUNK, SERIAL, cannot_read, run};
+use super::{CHUNK, SERIAL, cannot_read, check};
 use crate::{Call, Error};
 
 /// Puts `length` bytes, which `write` gives, at `target` in the guest.
@@ -133,10 +135,12 @@ pub(super) fn put_directory(
     let unpack = format!(
         "mkdir -p -- {target} && tar -C {target} -o -xpf {archive}; status=$?; rm -f {archive}; exit $status"
     );
-    run(session, &format!("set +e; {unpack}"), "unpacking", call).map(|_| ())
+    let script = format!("set +e; {unpack}");
+    let status = session.run(&Command::new(&script), &mut Vec::new(), None, call)?;
+    check(status, "unpacking", session.machine)
 }
 
-fn write_archive(directory: &Path, writer: impl Write) -> io::Result<()> {
+pub(super) fn write_archive(directory: &Path, writer: impl Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(writer);
     archive.follow_symlinks(true);
     archive.append_dir_all(".", directory)?;
