@@ -199,6 +199,17 @@ impl Conversation<'_> {
         self.start_script(&Command::new(script), true).map(drop)
     }
 
+    /// Has the agent answer, and no more.
+    pub(crate) fn ping(&self, call: &Call<'_>) -> Result<(), Error> {
+        loop {
+            let slice = call.slice(&|| self.doing())?;
+            let answered = self.agent.ping(slice);
+            if answered.map_err(|error| self.failed(error))?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
     /// Tells the guest to power off, as its backdoor shell would be told.
     pub(crate) fn power_off(&self) -> Result<(), Error> {
         self.run_detached("poweroff")

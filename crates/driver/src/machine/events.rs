@@ -56,6 +56,23 @@ impl Machine {
         self.wait_by_agent(&what, &wait, timeout, call).map(drop)
     }
 
+    /// Has the agent answer, and no more: the way there and back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoAgent`], or when the guest is lost or the call ends before.
+    pub fn ping(&self, call: &Call<'_>) -> Result<(), Error> {
+        let answered = self.with_agent(call, |conversation| conversation.ping(call))?;
+        answered.ok_or_else(|| Error::NoAgent {
+            what: "a ping".to_owned(),
+            machine: self.name().to_owned(),
+            why: self
+                .present_run()
+                .map(|run| run.agent.why_not())
+                .unwrap_or_default(),
+        })
+    }
+
     fn wait_by_agent(
         &self,
         what: &str,
