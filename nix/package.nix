@@ -14,17 +14,21 @@
 }:
 
 let
-  manifest = (builtins.fromTOML (builtins.readFile ../Cargo.toml)).workspace.package;
+  # The program for guests: static, so that any guest can run it.
+  agent = pkgsStatic.rustPlatform.buildRustPackage {
+    pname = "hotbed-agent";
+    inherit (manifest) version;
+    inherit src;
+    cargoLock.lockFile = ../Cargo.lock;
+    cargoBuildFlags = [
+      "--package"
+      "hotbed-agent"
+    ];
+    buildType = "agent";
+    doCheck = false;
+  };
 
-  # The name that Debian gives it.
-  bash-static = runCommand "bash-static" { } ''
-    mkdir -p $out/bin
-    ln -s ${pkgsStatic.bash}/bin/bash $out/bin/bash-static
-  '';
-in
-rustPlatform.buildRustPackage {
-  pname = "hotbed";
-  inherit (manifest) version;
+  manifest = (builtins.fromTOML (builtins.readFile ../Cargo.toml)).workspace.package;
 
   src = lib.fileset.toSource {
     root = ../.;
@@ -36,6 +40,18 @@ rustPlatform.buildRustPackage {
       ../xtask
     ];
   };
+
+  # The name that Debian gives it.
+  bash-static = runCommand "bash-static" { } ''
+    mkdir -p $out/bin
+    ln -s ${pkgsStatic.bash}/bin/bash $out/bin/bash-static
+  '';
+in
+rustPlatform.buildRustPackage {
+  pname = "hotbed";
+  inherit (manifest) version;
+
+  inherit src;
   cargoLock.lockFile = ../Cargo.lock;
   cargoBuildFlags = [
     "--package"
@@ -50,6 +66,7 @@ rustPlatform.buildRustPackage {
   doCheck = false;
 
   postInstall = ''
+    install -D ${agent}/bin/hotbed-agent $out/libexec/hotbed/hotbed-agent
     wrapProgram $out/bin/hotbed --suffix PATH : ${
       lib.makeBinPath [
         apt

@@ -20,6 +20,7 @@ in
   "the package links the Python that it names" = hotbed.env.PYO3_PYTHON == "${builtins.head hotbed.buildInputs}/bin/python3";
   "the program finds QEMU" = contains "-qemu_kvm/bin" hotbed.postInstall;
   "the program finds a static busybox" = contains "-busybox-static-[^/]*/bin" hotbed.postInstall;
+  "the program finds an agent that any guest can run" = contains "-hotbed-agent-static-[^/]*/bin/hotbed-agent [^ ]*/libexec/hotbed/" hotbed.postInstall;
   "the package says what it is" = hotbed.meta.mainProgram == "hotbed" && hotbed.meta.platforms == [ "x86_64-linux" ];
   "the app is the package's program" = app.type == "app" && app.program == "${hotbed}/bin/${hotbed.meta.mainProgram}";
   "the shell has what the package is built from" = builtins.elem hotbed.outPath (map (from: from.outPath) shell.inputsFrom);

@@ -50,6 +50,8 @@ let
       pkgsStatic = {
         bash = package "bash-static-x86_64-unknown-linux-musl";
         busybox = package "busybox-static-x86_64-unknown-linux-musl";
+        rustPlatform.buildRustPackage =
+          arguments: assert !(arguments ? outPath); derive (arguments // { pname = "${arguments.pname}-static"; });
       };
       python3 = package "python3" // {
         interpreter = "${package "python3"}/bin/python3";
