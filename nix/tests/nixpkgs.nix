@@ -51,7 +51,7 @@ let
         bash = package "bash-static-x86_64-unknown-linux-musl";
         busybox = package "busybox-static-x86_64-unknown-linux-musl";
         rustPlatform.buildRustPackage =
-          arguments: assert !(arguments ? outPath); derive (arguments // { pname = "${arguments.pname}-static"; });
+          arguments: derive (arguments // { pname = "${arguments.pname}-static"; });
       };
       python3 = package "python3" // {
         interpreter = "${package "python3"}/bin/python3";

@@ -8,6 +8,7 @@
 //! - `die-booting`: connects everywhere, says something and exits with status 4.
 //! - `silent`: connects everywhere; the shell never comes. `deaf`: does not even connect.
 //! - `flood`: as `guest`, but says 60 MB on its console first.
+//! - `agent`: as `guest`, with an agent.
 //! - `children`: as `guest`, with a child in its process group and one in a session of its own.
 #![expect(
     clippy::disallowed_types,
@@ -21,6 +22,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+
+use hotbed_driver::AgentProgram;
 
 /// What is between the driver and the guest's shell.
 struct Guest {
@@ -70,6 +73,9 @@ fn main() {
         }
         _ => {}
     }
+    if behaviour == "agent" {
+        start_agent(&place("socket,id=agent,path="));
+    }
     let guest = Arc::new(Guest {
         bash: Mutex::new(start_shell(&shell)),
         shell,
@@ -92,13 +98,22 @@ fn wait_forever() -> ! {
     }
 }
 
-/// Announces a root shell and starts it: a bash of this host.
-fn start_shell(socket: &UnixStream) -> Child {
-    let mut announce = socket.try_clone().expect("a descriptor");
-    announce
-        .write_all(b"Spawning backdoor root shell...\n")
-        .expect("the driver listens");
-    let descriptor = || Stdio::from(OwnedFd::from(socket.try_clone().expect("a descriptor")));
+/// Starts the agent that would go into a guest; the driver's socket is its port.
+#[expect(clippy::zombie_processes, reason = "it ends with the process group")]
+fn start_agent(socket: &str) {
+    let Ok(AgentProgram::Found(agent)) = AgentProgram::find(None) else {
+        end("fake-qemu: there is no agent", 5)
+    };
+    Command::new(agent.path())
+        .args(["serve", "--no-groups", "--port", socket])
+        .env("PATH", path())
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the agent");
+}
+
+/// Where the guest's programs are: first of all a `poweroff` that ends us.
+fn path() -> String {
     let power = Path::new(&std::env::var_os("TMPDIR").expect("a state directory")).join("bin");
     std::fs::create_dir_all(&power).expect("a directory");
     let poweroff = power.join("poweroff");
@@ -112,14 +127,23 @@ fn start_shell(socket: &UnixStream) -> Child {
         .arg(&poweroff)
         .status()
         .expect("chmod");
-    let path = format!(
+    format!(
         "{}:{}",
         power.display(),
         std::env::var("PATH").unwrap_or_default()
-    );
+    )
+}
+
+/// Announces a root shell and starts it: a bash of this host.
+fn start_shell(socket: &UnixStream) -> Child {
+    let mut announce = socket.try_clone().expect("a descriptor");
+    announce
+        .write_all(b"Spawning backdoor root shell...\n")
+        .expect("the driver listens");
+    let descriptor = || Stdio::from(OwnedFd::from(socket.try_clone().expect("a descriptor")));
     let mut bash = Command::new("bash");
     bash.arg("--norc")
-        .env("PATH", path)
+        .env("PATH", path())
         .env("PS1", "")
         .stdin(descriptor())
         .stdout(descriptor())

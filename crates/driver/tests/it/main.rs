@@ -7,9 +7,13 @@
 )]
 
 mod commands;
+#[expect(clippy::duplicate_mod, reason = "the same tests, with an agent")]
+#[path = "commands.rs"]
+mod commands_by_agent;
 mod ends;
 mod guest;
 mod leftovers;
+mod power;
 mod support;
 mod units;
 mod vde;

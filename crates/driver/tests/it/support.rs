@@ -7,10 +7,33 @@ use std::time::{Duration, Instant};
 
 use hotbed_driver::config::{MachineConfig, MachineKind};
 use hotbed_driver::machine::Execute;
-use hotbed_driver::{Call, Log, Machine, Never, Options, TestConfig, Testbed};
+use hotbed_driver::{AgentProgram, Call, Error, Log, Machine, Never, Options, TestConfig, Testbed};
 
 /// Longer than anything here takes.
 pub(crate) const LONG: Duration = Duration::from_secs(300);
+
+/// Longer than what is waited for takes.
+pub(crate) const SOON: Duration = Duration::from_secs(120);
+/// Shorter than what is waited for in vain.
+pub(crate) const SHORT: Duration = Duration::from_millis(600);
+
+/// The words of an unmet demand.
+#[track_caller]
+pub(crate) fn test_failure<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::TestFailed(message)) => message,
+        other => panic!("not a failure of the test: {other:?}"),
+    }
+}
+
+/// Whether there is an agent for guests; says so when a test does without.
+pub(crate) fn has_agent() -> bool {
+    let found = matches!(AgentProgram::find(None), Ok(AgentProgram::Found(_)));
+    if !found {
+        eprintln!("SKIPPED: there is no agent: `cargo xtask demo` builds it");
+    }
+    found
+}
 
 /// A sink for a log.
 #[derive(Clone, Default)]
