@@ -105,7 +105,7 @@ fn start_agent(socket: &str) {
         end("fake-qemu: there is no agent", 5)
     };
     Command::new(agent.path())
-        .args(["serve", "--no-groups", "--port", socket])
+        .args(["--no-cgroups", "--port", socket])
         .env("PATH", path())
         .stdin(Stdio::null())
         .spawn()
