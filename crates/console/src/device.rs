@@ -29,7 +29,14 @@ pub mod state;
 mod sys;
 #[cfg(test)]
 #[expect(clippy::disallowed_types, reason = "tests send through sockets")]
-mod tests;
+pub(crate) mod tests;
+#[cfg(feature = "vhost-user")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the I/O shell"
+)]
+pub mod vhost_user;
 pub mod wire;
 
 pub use console::{Config, Console, EMERGENCY_MAX, PORTS_MAX, Port, Sent, Stop};

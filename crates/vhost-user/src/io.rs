@@ -1,5 +1,7 @@
 //! Reads the socket, and answers. The only file that reads or writes it.
 
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -9,13 +11,13 @@ use std::{fmt, fs, io};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
-use vhost::vhost_user::message::FrontendReq;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg};
+use vhost::vhost_user::message::{FrontendReq, VhostUserMemoryRegion};
 use vhost::vhost_user::{BackendReqHandler, Error as Refused};
 
-use crate::memory::Memory;
+use crate::memory::{File, Memory};
 use crate::state::{Core, Slot};
-use crate::wire::{Enable, HEADER_LEN, Header};
+use crate::wire::{Enable, HEADER_LEN, Header, Region, Regions};
 use crate::{Device, Error, Ring};
 
 mod fuzz;
@@ -178,7 +180,7 @@ impl<D: Device> Connection<D> {
             match self.peek()? {
                 Peek::Nothing => return Ok(self.outcome()),
                 Peek::End => return Ok(Event::Closed),
-                Peek::Message(header) => self.handle_request(header)?,
+                Peek::Message(header, is_padded) => self.handle_request(header, is_padded)?,
             }
         }
         // There may be more, which has woken us already: ask to be woken again.
@@ -201,7 +203,7 @@ impl<D: Device> Connection<D> {
 
     /// Looks whether there is a whole message, and leaves it where it is.
     fn peek(&self) -> Result<Peek, Error> {
-        let mut head = [0; HEADER_LEN];
+        let mut head = [0; HEADER_LEN + 4];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let len = match rustix::net::recv(&self.socket, &mut head, flags) {
             Ok((0, _)) => return Ok(Peek::End),
@@ -212,7 +214,10 @@ impl<D: Device> Connection<D> {
         };
         let queued = rustix::io::ioctl_fionread(&self.socket)?;
         match Header::parse(&head[..len])? {
-            Some(header) if queued >= header.message_len() as u64 => Ok(Peek::Message(header)),
+            Some(header) if queued >= header.message_len() as u64 => Ok(Peek::Message(
+                header,
+                Regions::is_padded(&header, &head[..len]),
+            )),
             None if queued >= HEADER_LEN as u64 => Err(Error::Malformed(
                 "descriptors are in the middle of its head",
             )),
@@ -221,13 +226,16 @@ impl<D: Device> Connection<D> {
         }
     }
 
-    fn handle_request(&mut self, header: Header) -> Result<(), Error> {
+    fn handle_request(&mut self, header: Header, is_padded: bool) -> Result<(), Error> {
         // An answer fits in a socket that counts as writable, so that sending it will not wait.
         if !self.polls(PollFlags::OUT)? {
             return Err(Error::Unread);
         }
         if header.code == Enable::CODE && self.core_mut().is_enable_early() {
             return self.handle_early_enable(header);
+        }
+        if is_padded {
+            return self.handle_padded_regions(header);
         }
         let core = self.core.take().expect(CORE_IS_THERE);
         lock(&self.slot).put(core);
@@ -242,10 +250,63 @@ impl<D: Device> Connection<D> {
         let len = header.message_len().min(message.len());
         let (len, _) = rustix::net::recv(&self.socket, &mut message[..len], RecvFlags::DONTWAIT)?;
         let enable = Enable::parse(&header, &message[..len])?;
-        let core = self.core_mut();
-        core.enable_ring(enable.index, enable.is_on)
-            .map_err(|source| refused(header.code, source))?;
-        if header.needs_reply() && core.acknowledges() {
+        let enabled = self.core_mut().enable_ring(enable.index, enable.is_on);
+        self.finish(header, enabled)
+    }
+
+    /// Does what the `vhost` crate would do, were the message no longer than it need be.
+    fn handle_padded_regions(&mut self, header: Header) -> Result<(), Error> {
+        let mut message = vec![0; header.message_len()];
+        let files = self.receive_all(&mut message)?;
+        let regions = Regions::parse(&header, &message)?.regions;
+        if files.len() != regions.len() {
+            return Err(Error::Malformed(
+                "SET_MEM_TABLE has not a file for each region",
+            ));
+        }
+        let regions: Vec<_> = regions
+            .iter()
+            .map(|region| {
+                let Region {
+                    guest,
+                    len,
+                    user,
+                    offset,
+                } = *region;
+                VhostUserMemoryRegion::new(guest, len, user, offset)
+            })
+            .collect();
+        let set = self.core_mut().set_memory(&regions, files);
+        self.finish(header, set)
+    }
+
+    /// Takes a message that is there, and the descriptors that came with its beginning.
+    fn receive_all(&self, message: &mut [u8]) -> Result<Vec<File>, Error> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(Regions::COUNT_MAX))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut files = Vec::new();
+        let mut len = 0;
+        while len < message.len() {
+            let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+            let mut buffers = [IoSliceMut::new(&mut message[len..])];
+            let received = recvmsg(&self.socket, &mut buffers, &mut control, flags)?;
+            for item in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(rights) = item {
+                    files.extend(rights.map(File::from));
+                }
+            }
+            if received.bytes == 0 {
+                return Err(Error::HalfMessage);
+            }
+            len += received.bytes;
+        }
+        Ok(files)
+    }
+
+    /// Answers a request that has no answer by itself, if the front end wants one.
+    fn finish(&mut self, header: Header, outcome: Result<(), Refused>) -> Result<(), Error> {
+        outcome.map_err(|source| refused(header.code, source))?;
+        if header.needs_reply() && self.core_mut().acknowledges() {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             rustix::net::send(&self.socket, &header.acknowledge(), flags)?;
         }
@@ -274,7 +335,8 @@ const CORE_IS_THERE: &str = "the core is put back after each request";
 enum Peek {
     Nothing,
     End,
-    Message(Header),
+    /// There is a message. It may be a memory table with room for more.
+    Message(Header, bool),
 }
 
 fn lock<D>(slot: &Mutex<Slot<D>>) -> MutexGuard<'_, Slot<D>> {

@@ -53,6 +53,9 @@ impl Table {
         let mut windows = Vec::new();
         for (region, file) in regions.iter().zip(files) {
             check_len(&file, region.mmap_offset, region.memory_size)?;
+            if region.memory_size == 0 {
+                return Err(Refused::InvalidParam);
+            }
             let guest = GuestAddress(region.guest_phys_addr);
             let mapping = region.mmap_region(file)?;
             let mapping = GuestRegionMmap::new(mapping, guest).ok_or(Refused::InvalidParam)?;

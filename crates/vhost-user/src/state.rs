@@ -1,5 +1,6 @@
 //! What a connection knows, and what each request does to it. It waits for nothing.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures,
     VhostUserVirtioFeatures,
 };
-use vhost::vhost_user::{Error as Refused, Result};
+use vhost::vhost_user::{Backend as Requests, Error as Refused, Result};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
 use crate::device::{CONFIG_MAX, QUEUES_MAX, STATE_MAX};
@@ -28,7 +29,6 @@ const CONNECTION_FEATURES: u64 =
     VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() | VhostUserVirtioFeatures::LOG_ALL.bits();
 
 /// All that belongs to one front end, and the device.
-#[derive(Debug)]
 pub(crate) struct Core<D> {
     pub(crate) device: D,
     pub(crate) rings: Vec<Ring>,
@@ -38,6 +38,8 @@ pub(crate) struct Core<D> {
     features: u64,
     protocol: VhostUserProtocolFeatures,
     log: Option<Arc<Log>>,
+    /// Where we could ask the front end for something. We do not, but User-mode Linux has no interrupts without it.
+    requests: Option<Requests>,
     /// Where a state to load comes from, or how it went to save one.
     transfer: Transfer,
     /// What the device knows of its queues.
@@ -51,6 +53,16 @@ enum Transfer {
     Idle,
     Failed,
     Loading(OwnedFd),
+}
+
+impl<D: fmt::Debug> fmt::Debug for Core<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("device", &self.device)
+            .field("rings", &self.rings)
+            .field("table", &self.table)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<D: Device> Core<D> {
@@ -71,6 +83,7 @@ impl<D: Device> Core<D> {
             features: 0,
             protocol: VhostUserProtocolFeatures::empty(),
             log: None,
+            requests: None,
             transfer: Transfer::Idle,
             is_running: vec![false; queues],
             has_changed: false,
@@ -153,6 +166,7 @@ impl<D: Device> Core<D> {
     fn offered_protocol(&self) -> VhostUserProtocolFeatures {
         let mut offered = VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::BACKEND_REQ
             | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::RESET_DEVICE
             | VhostUserProtocolFeatures::LOG_SHMFD;
@@ -169,7 +183,11 @@ impl<D: Device> Core<D> {
         Ok(())
     }
 
-    fn set_memory(&mut self, regions: &[VhostUserMemoryRegion], files: Vec<File>) -> Result<()> {
+    pub(crate) fn set_memory(
+        &mut self,
+        regions: &[VhostUserMemoryRegion],
+        files: Vec<File>,
+    ) -> Result<()> {
         self.table = Table::map(regions, files)?;
         self.settle_log();
         self.has_changed = true;
@@ -233,6 +251,10 @@ impl<D: Device> Core<D> {
         self.features = 0;
         self.settle_log();
         self.device.reset();
+    }
+
+    fn set_requests(&mut self, requests: Requests) {
+        self.requests = Some(requests);
     }
 
     fn read_config(&self, offset: u32, size: u32) -> Result<Vec<u8>> {

@@ -1,7 +1,8 @@
 //! The few bytes that are looked at before the `vhost` crate takes a message from the socket.
 //!
-//! It reads a message with calls that wait until all of it is there, and refuses one request that QEMU sends early
-//! ([`Enable`]); so a message is looked at first, and taken when it is whole.
+//! It reads a message with calls that wait until all of it is there, so a message is looked at first, and taken when it is
+//! whole. It also refuses what two front ends send: QEMU a request that is early ([`Enable`]), and User-mode Linux a message that
+//! is longer than it need be ([`Regions`]).
 
 use crate::Error;
 
@@ -109,6 +110,92 @@ impl Enable {
                 "SET_VRING_ENABLE wants neither on nor off",
             )),
         }
+    }
+}
+
+/// The request `SET_MEM_TABLE` in User-mode Linux's form: there is always room for two regions, even if there is but one, so that the
+/// `vhost` crate takes it for damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Regions {
+    /// The regions that there are.
+    pub regions: Vec<Region>,
+}
+
+/// A region of the guest's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// Where the guest has it.
+    pub guest: u64,
+    /// How long it is.
+    pub len: u64,
+    /// Where the front end has it.
+    pub user: u64,
+    /// Where it begins in its file.
+    pub offset: u64,
+}
+
+impl Regions {
+    /// The request's number.
+    pub const CODE: u32 = 5;
+
+    /// The most regions of a message: each comes with a descriptor.
+    pub const COUNT_MAX: usize = 32;
+
+    const HEAD_LEN: usize = 8;
+    const REGION_LEN: usize = 32;
+
+    /// Whether there is more room in the message than it has regions, by what is known of it so far.
+    #[must_use]
+    pub fn is_padded(header: &Header, message: &[u8]) -> bool {
+        let count = message.get(HEADER_LEN..).and_then(word);
+        count.is_some_and(|(count, _)| {
+            let len = (count as usize).saturating_mul(Self::REGION_LEN);
+            header.code == Self::CODE && header.size as usize > len.saturating_add(Self::HEAD_LEN)
+        })
+    }
+
+    /// Reads a whole message whose head was read already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] when it is too short, or has no regions or too many.
+    pub fn parse(header: &Header, message: &[u8]) -> Result<Self, Error> {
+        let body = message.get(HEADER_LEN..header.message_len());
+        let (count, rest) = body
+            .and_then(word)
+            .ok_or(Error::Malformed("SET_MEM_TABLE is too short"))?;
+        let count = count as usize;
+        if !(1..=Self::COUNT_MAX).contains(&count) {
+            return Err(Error::Malformed(
+                "SET_MEM_TABLE has a wrong number of regions",
+            ));
+        }
+        let regions: Vec<Region> = rest
+            .get(4..)
+            .unwrap_or_default()
+            .chunks_exact(Self::REGION_LEN)
+            .take(count)
+            .filter_map(Region::parse)
+            .collect();
+        if regions.len() < count {
+            return Err(Error::Malformed("SET_MEM_TABLE is too short"));
+        }
+        Ok(Self { regions })
+    }
+}
+
+impl Region {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut numbers = bytes.chunks_exact(8).filter_map(|number| {
+            let number = number.first_chunk()?;
+            Some(u64::from_ne_bytes(*number))
+        });
+        Some(Self {
+            guest: numbers.next()?,
+            len: numbers.next()?,
+            user: numbers.next()?,
+            offset: numbers.next()?,
+        })
     }
 }
 

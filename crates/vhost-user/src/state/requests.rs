@@ -9,7 +9,7 @@ use vhost::vhost_user::message::{
     VhostUserSharedMsg, VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
 };
 use vhost::vhost_user::{
-    Error as Refused, GpuBackend, Result, VhostUserBackendReqHandlerMut as Requests,
+    Backend, Error as Refused, GpuBackend, Result, VhostUserBackendReqHandlerMut as Requests,
 };
 
 use super::Core;
@@ -154,6 +154,12 @@ impl<D: Device> Requests for Slot<D> {
     fn set_config(&mut self, offset: u32, data: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
         self.core()?.device.write_config(offset, data);
         Ok(())
+    }
+
+    fn set_backend_req_fd(&mut self, backend: Backend) {
+        if let Ok(core) = self.core() {
+            core.set_requests(backend);
+        }
     }
 
     fn set_gpu_socket(&mut self, _gpu_backend: GpuBackend) -> Result<()> {

@@ -1,10 +1,17 @@
-//! `SET_VRING_ENABLE` before any feature is chosen, as QEMU's virtio-net sends it.
+//! What front ends send although they should not: `SET_VRING_ENABLE` before any feature is chosen (QEMU's virtio-net), and a
+//! `SET_MEM_TABLE` with room for more regions than it has (User-mode Linux).
 
-use std::io::{Read as _, Write as _};
+use std::fs::File;
+use std::io::{IoSlice, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::support::{Echo, serve};
+use hotbed_vhost_user::Error;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use crate::support::{Echo, GUEST, Guest, LEN, USER, serve};
 
 pub(crate) const SET_OWNER: u32 = 3;
 pub(crate) const GET_FEATURES: u32 = 1;
@@ -100,5 +107,56 @@ fn early_enable_of_a_queue_that_is_not_there_ends_the_connection() {
         let (_, outcome) = back_end.join().expect("no panic");
         let error = outcome.expect_err("there are two queues").to_string();
         assert!(error.contains("SET_VRING_ENABLE"), "{error}");
+    }
+}
+
+/// A memory table of one region, with room for two.
+fn padded_table(count: u32) -> Vec<u8> {
+    let mut body = words(&[count, 0]);
+    for number in [GUEST, LEN, USER, 0, 0, 0, 0, 0] {
+        body.extend(number.to_ne_bytes());
+    }
+    message(5, NEED_REPLY, &body)
+}
+
+/// Sends a message, with descriptors of this file.
+fn send(stream: &UnixStream, message: &[u8], files: &[&File]) {
+    let files: Vec<BorrowedFd<'_>> = files.iter().map(|file| file.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&files));
+    let flags = SendFlags::NOSIGNAL;
+    let sent = sendmsg(stream, &[IoSlice::new(message)], &mut control, flags);
+    assert_eq!(sent.expect("a request"), message.len());
+}
+
+#[test]
+fn memory_table_with_room_for_more_is_taken() {
+    let guest = Guest::new();
+    let (mut stream, back_end) = serve(Echo::default());
+    begin(&mut stream);
+    send(&stream, &padded_table(1), &[&guest.file]);
+    assert_eq!(answer(&mut stream, 5), 0);
+    // The queue lies in that memory: it would not start without.
+    let mut body = words(&[0, 0]);
+    for address in [USER, USER + 0x1000, USER + 0x2000, 0] {
+        body.extend(address.to_ne_bytes());
+    }
+    assert_eq!(ask(&mut stream, 9, NEED_REPLY, &body), 0);
+    drop(stream);
+    back_end.join().expect("no panic").1.expect("a clean end");
+}
+
+#[test]
+fn memory_table_with_room_for_more_and_a_wrong_number_of_files_or_regions_is_refused() {
+    let guest = Guest::new();
+    let cases: [(u32, &[&File]); 3] = [(0, &[&guest.file]), (1, &[]), (1, &[&guest.file; 2])];
+    for (count, files) in cases {
+        let (mut stream, back_end) = serve(Echo::default());
+        begin(&mut stream);
+        send(&stream, &padded_table(count), files);
+        drop(stream);
+        let error = back_end.join().expect("no panic").1;
+        assert!(matches!(error, Err(Error::Malformed(_))), "{error:?}");
     }
 }
