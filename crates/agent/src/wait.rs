@@ -19,6 +19,8 @@ use rustix::event::epoll;
 
 use crate::failure::Failure;
 
+mod boot;
+mod bus;
 mod file;
 mod port;
 mod process;
@@ -26,6 +28,7 @@ mod resolve;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests are I/O")]
 mod testing;
+mod unit;
 mod unix_socket;
 
 /// Something that is waited for.
@@ -64,6 +67,22 @@ pub(crate) fn begin(wait: Wait, now: Instant) -> Result<Box<dyn Watch>, Failure>
             &path, datagram, open, now,
         )?),
         Wait::Process { process, running } => process::begin(process, running, now)?,
+        Wait::Unit {
+            unit,
+            user,
+            states,
+            or_fail,
+            finished,
+        } => Box::new(unit::UnitWatch::new(
+            unit::Goal::Unit {
+                name: unit::mangle(&unit)?,
+                states,
+                or_fail,
+                finished,
+            },
+            user.as_deref(),
+        )?),
+        Wait::Boot(phase) => boot::begin(phase)?,
         other => {
             return Err(Failure::new(
                 FailureKind::Unsupported,

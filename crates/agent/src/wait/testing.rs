@@ -54,7 +54,7 @@ fn sleep(watch: &dyn Watch, deadline: Instant) {
     rustix::event::poll(&mut fds, Some(&timeout)).expect("poll");
 }
 
-/// How many descriptors this process has.
-pub(super) fn open_files() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("procfs").count()
+/// The time.
+pub(super) fn now() -> Instant {
+    Instant::now()
 }

@@ -28,7 +28,14 @@ impl Program {
     }
 
     fn start(&self) -> Running {
-        Running(Command::new(self.path()).arg("1000").spawn().unwrap())
+        let running = Running(Command::new(self.path()).arg("1000").spawn().unwrap());
+        // A program that was started gets its name a moment after its starter goes on.
+        let comm = format!("/proc/{}/comm", running.0.id());
+        let name = &self.name[..self.name.len().min(COMM_MAX)];
+        while std::fs::read_to_string(&comm).unwrap().trim_end() != name {
+            std::thread::yield_now();
+        }
+        running
     }
 
     fn watch(&self, is_wanted: bool) -> Box<dyn Watch> {
@@ -128,6 +135,10 @@ fn kernels_events_are_used_where_they_are() {
         eprintln!("skipped: no process events for this user, namespace or kernel");
         return;
     }
+    assert!(
+        watch.next.is_none() || watch.scan.is_some(),
+        "it is looked for again and again"
+    );
     // Other tests' processes may have been told of, with a look through all.
     watch.scan = None;
     watch.next = None;
