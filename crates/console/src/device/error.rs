@@ -34,6 +34,9 @@ pub enum Error {
     /// Reading what is to be sent failed. The guest has not seen any of it.
     #[error("reading what is to be sent to the guest")]
     Source(#[source] io::Error),
+    /// The kernel does not watch or signal a descriptor.
+    #[error("the device's descriptors")]
+    Descriptor(#[source] io::Error),
 }
 
 /// What is wrong with a queue.

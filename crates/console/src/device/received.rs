@@ -56,6 +56,12 @@ impl<'a, M: GuestMemory, Q: QueueT> Received<'a, M, Q> {
         self.done = used;
     }
 
+    /// How many bytes will come again.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.len() - self.done.min(self.len())
+    }
+
     /// Copies to the buffer what fits into it, and says how many bytes that is. It keeps nothing: see
     /// [`Received::keep_after`].
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
