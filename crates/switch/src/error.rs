@@ -1,6 +1,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::state::impair::BadImpairment;
+use crate::state::tags::NoSegment;
+
 /// Why the switch could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -35,6 +38,20 @@ pub enum Error {
     /// The port is gone, or never was.
     #[error("the switch has no port {0}")]
     NoPort(crate::PortId),
+    /// An impairment cannot be.
+    #[error("cannot impair frames {way}")]
+    Impairment {
+        /// The frames that were meant.
+        way: String,
+        /// What is wrong with it.
+        source: BadImpairment,
+    },
+    /// A segment that there cannot be.
+    #[error(transparent)]
+    Segment(#[from] NoSegment),
+    /// More was asked for than a switch keeps.
+    #[error("more than {0} rules or impaired links")]
+    TooManyRules(usize),
     /// A capture file could not be made or written.
     #[error("cannot capture to {}", path.display())]
     Capture {

@@ -1,10 +1,12 @@
 //! Reads sockets, asks the state, writes sockets. The only part that may block.
 //!
 //! - [`Switch`]: the handle. What it is asked becomes a job for the switch's thread.
-//! - `engine`: that thread: one epoll loop. `fabric` has the ports and the way between them; `port` sends and queues.
+//! - `engine`: that thread: one epoll loop. `fabric` has the ports; `port` sends and queues.
+//! - `forward`: the way of a frame. `rule`, `ruled`: that way where something was asked of ports and links.
 //! - `vde`, `sockets`: how ports come to be. `capture`: the file, and the thread that writes it.
 
 use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -25,6 +27,7 @@ use self::token::Token;
 use self::vde::Directory;
 use crate::error::Error;
 use crate::report::{CaptureSummary, PortInfo, StationInfo, Totals};
+use crate::state::delay::{DELAYED_BYTES_MAX, DELAYED_FRAMES_MAX};
 use crate::state::queue::{QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX};
 use crate::state::{PortId, STATION_TTL, STATIONS_MAX, Stations};
 use crate::wire::stream::Deframer;
@@ -32,7 +35,10 @@ use crate::wire::stream::Deframer;
 mod capture;
 mod engine;
 mod fabric;
+mod forward;
 mod port;
+mod rule;
+mod ruled;
 mod sockets;
 mod token;
 mod vde;
@@ -55,6 +61,10 @@ pub struct Config {
     pub queue_frames_max: usize,
     /// Most bytes that wait for one slow port.
     pub queue_bytes_max: usize,
+    /// Most frames that are under way on impaired links.
+    pub delayed_frames_max: usize,
+    /// Most bytes that they take up.
+    pub delayed_bytes_max: usize,
 }
 
 impl Default for Config {
@@ -66,6 +76,8 @@ impl Default for Config {
             station_ttl: STATION_TTL,
             queue_frames_max: QUEUE_FRAMES_MAX,
             queue_bytes_max: QUEUE_BYTES_MAX,
+            delayed_frames_max: DELAYED_FRAMES_MAX,
+            delayed_bytes_max: DELAYED_BYTES_MAX,
         }
     }
 }
@@ -106,6 +118,8 @@ impl Switch {
         let thread = thread::Builder::new()
             .name(name.replace('\0', "?"))
             .spawn(move || {
+                // Wake-ups for impaired frames are to come in time. If it is refused, they come 50 µs late.
+                let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
                 let (stations_max, ttl) = (config.stations_max, config.station_ttl);
                 let stations = Stations::new(Instant::now(), stations_max, ttl, secret_seed());
                 Engine::new(Fabric::new(config, epoll, stations), queue, for_thread).run();

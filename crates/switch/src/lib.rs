@@ -46,6 +46,12 @@ pub mod wire;
 
 pub use error::Error;
 pub use io::{Config, PORTS_MAX, Switch};
-pub use report::{CaptureSummary, Counters, Drops, PortInfo, PortKind, StationInfo, Totals};
+pub use report::{
+    CaptureSummary, Counters, Drops, LinkCounters, LinkInfo, PortInfo, PortKind, StationInfo,
+    Totals,
+};
+pub use state::impair::{BadImpairment, Distribution, Impairment, Jitter, Loss, Rate};
+pub use state::rules::{End, MTU_MAX, PortSettings, Way};
+pub use state::tags::{NoSegment, Segments, Tags};
 pub use state::{PortId, STATION_TTL, STATIONS_MAX};
 pub use wire::MacAddr;

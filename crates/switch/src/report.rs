@@ -1,5 +1,6 @@
 //! What a switch tells about itself: ports, stations and counters.
 
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use crate::state::PortId;
@@ -31,12 +32,35 @@ pub struct Drops {
     pub no_peer: u64,
     /// Should have gone out, but the host refused (out of memory, say).
     pub refused: u64,
+    /// Lost by an impaired link, as drawn.
+    pub impaired: u64,
+    /// Came to a link that was set down.
+    pub link_down: u64,
+    /// Found the queue of an impaired link full, or its rate used up.
+    pub link_full: u64,
+    /// Should have gone to a port on the other side of a partition.
+    pub partitioned: u64,
+    /// Came in with a tag, or without one, though the port takes no such frames.
+    pub foreign: u64,
 }
 
 impl Drops {
     /// Adds up all causes.
     pub fn total(&self) -> u64 {
-        self.runt + self.oversized + self.queue_full + self.no_peer + self.refused
+        let Drops {
+            runt,
+            oversized,
+            queue_full,
+            no_peer,
+            refused,
+            impaired,
+            link_down,
+            link_full,
+            partitioned,
+            foreign,
+        } = self;
+        let here = runt + oversized + queue_full + no_peer + refused;
+        here + impaired + link_down + link_full + partitioned + foreign
     }
 }
 
@@ -54,6 +78,65 @@ pub struct Counters {
     pub bytes_out: u64,
     /// Frames lost, by cause.
     pub drops: Drops,
+}
+
+impl AddAssign for Drops {
+    fn add_assign(&mut self, more: Drops) {
+        self.runt += more.runt;
+        self.oversized += more.oversized;
+        self.queue_full += more.queue_full;
+        self.no_peer += more.no_peer;
+        self.refused += more.refused;
+        self.impaired += more.impaired;
+        self.link_down += more.link_down;
+        self.link_full += more.link_full;
+        self.partitioned += more.partitioned;
+        self.foreign += more.foreign;
+    }
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, more: Counters) {
+        self.frames_in += more.frames_in;
+        self.bytes_in += more.bytes_in;
+        self.frames_out += more.frames_out;
+        self.bytes_out += more.bytes_out;
+        self.drops += more.drops;
+    }
+}
+
+/// An impaired link as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkInfo {
+    /// The port that frames come in by; `None` if the link has those of all ports.
+    pub from: Option<PortId>,
+    /// The port that frames go out to; `None` if the link has those to all ports.
+    pub to: Option<PortId>,
+    /// What happened on it.
+    pub counters: LinkCounters,
+}
+
+/// What happened on an impaired link since it was impaired.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkCounters {
+    /// Frames that came to it.
+    pub frames: u64,
+    /// Frames that were lost, as drawn.
+    pub lost: u64,
+    /// Frames that were lost because it was down.
+    pub down: u64,
+    /// Frames that were lost because its queue was full, or would have waited for too long.
+    pub queue_full: u64,
+    /// Frames that were doubled.
+    pub duplicated: u64,
+    /// Frames of which a bit was turned over.
+    pub corrupted: u64,
+    /// Frames that were late.
+    pub reordered: u64,
+    /// Frames that are under way now.
+    pub waiting: u64,
 }
 
 /// A port as it is now.
@@ -78,6 +161,8 @@ pub struct PortInfo {
 pub struct StationInfo {
     /// Its address.
     pub address: MacAddr,
+    /// The segment that it was heard in; 0 for none, as always while the switch knows no tags.
+    pub segment: u16,
     /// The port it is behind.
     pub port: PortId,
     /// How long ago it last sent something, in whole seconds.

@@ -2,6 +2,8 @@
 //!
 //! - [`Stations`]: who is behind which port.
 //! - [`queue`]: what waits for a slow port.
+//! - [`rules`]: what was asked of ports and links; [`tags`]: which frames a port takes by its rules.
+//! - [`impair`]: what an impaired link does to a frame, by [`random`] draws; [`delay`]: frames under way on such links.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -9,7 +11,12 @@ use std::time::{Duration, Instant};
 use crate::report::StationInfo;
 use crate::wire::{Frame, MacAddr};
 
+pub mod delay;
+pub mod impair;
 pub mod queue;
+pub mod random;
+pub mod rules;
+pub mod tags;
 
 /// Stations that a switch remembers at most, unless it is told otherwise.
 pub const STATIONS_MAX: usize = 16_384;
@@ -160,13 +167,35 @@ impl Stations {
     /// Takes one frame that came in by `ingress` and says where it goes.
     #[inline]
     pub fn handle_frame(&mut self, now: Instant, ingress: PortId, frame: Frame<'_>) -> Egress {
+        self.handle_frame_in(now, ingress, 0, frame)
+    }
+
+    /// Takes one frame of a segment. The same address may be behind different ports in different segments.
+    #[inline]
+    pub fn handle_frame_in(
+        &mut self,
+        now: Instant,
+        ingress: PortId,
+        segment: u16,
+        frame: Frame<'_>,
+    ) -> Egress {
         let tick = self.tick(now);
-        self.learn(tick, ingress, frame.source());
-        match self.port_of(tick, frame.target()) {
+        self.learn(tick, ingress, segment, frame.source());
+        match self.port_of(tick, segment, frame.target()) {
             Some(port) if port == ingress => Egress::Drop,
             Some(port) => Egress::Unicast(port),
             None => Egress::Flood { except: ingress },
         }
+    }
+
+    /// Notes that a station was heard at a port.
+    pub fn hear(&mut self, now: Instant, port: PortId, station: MacAddr) {
+        self.learn(self.tick(now), port, 0, station);
+    }
+
+    /// Gives the port that a station is behind.
+    pub fn find(&self, now: Instant, station: MacAddr) -> Option<PortId> {
+        self.port_of(self.tick(now), 0, station)
     }
 
     /// Forgets all stations behind a port that is gone.
@@ -189,11 +218,12 @@ impl Stations {
         let mut known: Vec<_> = known
             .map(|station| StationInfo {
                 address: address_of(station.key),
+                segment: segment_of(station.key),
                 port: station.port,
                 silent_for: TICK * tick.saturating_sub(station.heard),
             })
             .collect();
-        known.sort_unstable_by_key(|station| station.address);
+        known.sort_unstable_by_key(|station| (station.address, station.segment));
         known
     }
 
@@ -203,11 +233,11 @@ impl Stations {
     }
 
     #[inline]
-    fn learn(&mut self, tick: u32, port: PortId, address: MacAddr) {
+    fn learn(&mut self, tick: u32, port: PortId, segment: u16, address: MacAddr) {
         if address.is_group() {
             return; // Nobody sends as a group; whoever does is not to draw its frames.
         }
-        let key = key_of(address);
+        let key = key_of(segment, address);
         let bucket = &mut self.buckets[bucket_of(key, self.seed, self.buckets.len())];
         if let Some(station) = bucket.iter_mut().find(|station| station.key == key) {
             station.heard = tick;
@@ -241,11 +271,11 @@ impl Stations {
     }
 
     #[inline]
-    fn port_of(&self, tick: u32, address: MacAddr) -> Option<PortId> {
+    fn port_of(&self, tick: u32, segment: u16, address: MacAddr) -> Option<PortId> {
         if address.is_group() {
             return None;
         }
-        let key = key_of(address);
+        let key = key_of(segment, address);
         let bucket = &self.buckets[bucket_of(key, self.seed, self.buckets.len())];
         let station = bucket.iter().find(|station| station.key == key)?;
         self.is_fresh(station, tick).then_some(station.port)
@@ -265,9 +295,13 @@ impl Stations {
 }
 
 #[inline]
-fn key_of(address: MacAddr) -> u64 {
-    let [a, b, c, d, e, f] = address.0;
-    TAKEN | u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+fn key_of(segment: u16, address: MacAddr) -> u64 {
+    let ([high, low], [a, b, c, d, e, f]) = (segment.to_be_bytes(), address.0);
+    TAKEN | u64::from_be_bytes([high, low, a, b, c, d, e, f])
+}
+
+fn segment_of(key: u64) -> u16 {
+    ((key & !TAKEN) >> 48) as u16
 }
 
 fn address_of(key: u64) -> MacAddr {

@@ -3,12 +3,14 @@
 //! - [`Frame`]: an Ethernet frame, as far as a switch must understand it.
 //! - [`vde`]: the request of a VDE client, and the answer.
 //! - [`stream`]: frames behind their lengths, as `qemu -netdev stream` has them.
+//! - [`tag`]: 802.1Q tags.
 //! - [`pcapng`]: the blocks of a capture file.
 
 use std::fmt;
 
 pub mod pcapng;
 pub mod stream;
+pub mod tag;
 pub mod vde;
 
 /// Bytes of an Ethernet header without a tag: target, source, type.

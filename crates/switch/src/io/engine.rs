@@ -81,21 +81,25 @@ impl Engine {
         let mut batch = RecvBatch::new();
         let mut events = [const { MaybeUninit::<Event>::uninit() }; EVENTS_MAX];
         while !self.is_stopping {
-            let timeout = self
-                .upkeep_at
-                .map(|at| timespec(at.saturating_duration_since(Instant::now())));
+            let wake_at = match (self.upkeep_at, self.fabric.ruled.delayed.next_due()) {
+                (Some(upkeep), Some(due)) => Some(upkeep.min(due)),
+                (upkeep, due) => upkeep.or(due),
+            };
+            let timeout = wake_at.map(|at| timespec(at.saturating_duration_since(Instant::now())));
             let events = match epoll::wait(self.fabric.epoll(), &mut events, timeout.as_ref()) {
                 Ok((events, _)) => events,
                 Err(Errno::INTR) => continue,
                 Err(_) => break, // Not possible with an epoll descriptor of ours.
             };
             let now = Instant::now();
+            self.release(now);
             for event in events {
                 let (data, flags) = (event.data, event.flags);
                 if let Some(token) = Token::from_u64(data.u64()) {
                     self.handle_event(now, token, flags, &mut batch);
                 }
             }
+            self.release(now);
             if self.upkeep_at.is_some_and(|at| at <= now) {
                 self.handle_upkeep(now);
             }
@@ -105,6 +109,20 @@ impl Engine {
         }
         if let Some(capture) = self.fabric.capture.take() {
             let _ = capture.finish(); // Nobody asked for it: there is nobody to tell.
+        }
+    }
+
+    /// Has frames go on that have waited long enough.
+    #[inline]
+    fn release(&mut self, now: Instant) {
+        if self
+            .fabric
+            .ruled
+            .delayed
+            .next_due()
+            .is_some_and(|due| due <= now)
+        {
+            self.fabric.release(now);
         }
     }
 
@@ -164,7 +182,9 @@ impl Engine {
         let full = Error::Full(self.fabric.ports_max());
         let id = self.fabric.free_id(None).ok_or(full)?;
         let is_dgram = matches!(transport, Transport::Dgram { .. });
-        let id = self.fabric.add(id, name, socket, transport)?;
+        let id = self
+            .fabric
+            .add(Instant::now(), id, name, socket, transport)?;
         if is_dgram {
             self.upkeep_at = Some(Instant::now());
         }
@@ -284,7 +304,13 @@ impl Engine {
         watched.ok()?;
         let id = self
             .fabric
-            .add(id, vde::name_of(&request), socket, transport)
+            .add(
+                Instant::now(),
+                id,
+                vde::name_of(&request),
+                socket,
+                transport,
+            )
             .ok()?;
         if answered.is_err() {
             self.fabric.close(id);

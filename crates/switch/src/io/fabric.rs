@@ -1,45 +1,51 @@
-//! The ports of a switch and the way between them.
+//! The ports of a switch. `forward` is the way between them, and `ruled` that way where something was asked of ports or
+//! links.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::Config;
 use super::capture::Capture;
 use super::port::{self, Link, Port, Transport};
+use super::ruled::{Marks, Ruled};
 use super::token::Token;
 use crate::error::Error;
 use crate::report::{Counters, PortInfo, Totals};
 use crate::state::queue::Queue;
-use crate::state::{Egress, PortId, Stations};
+use crate::state::{PortId, Stations};
 use crate::sys::{BATCH, RecvBatch};
 use crate::wire::stream::{self, Deframer};
-use crate::wire::{FRAME_MAX, Frame, Span};
+use crate::wire::{FRAME_MAX, Span};
 
 /// All ports, who is behind them, and the batch of frames that is on its way.
 pub(super) struct Fabric {
-    epoll: OwnedFd,
+    pub(super) epoll: OwnedFd,
     config: Config,
     /// Port 1 is at place 0.
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     pub(super) stations: Stations,
     /// Ports that have pending frames.
-    touched: Vec<PortId>,
+    pub(super) touched: Vec<PortId>,
+    pub(super) ruled: Ruled,
     pub(super) capture: Option<Capture>,
     /// Of ports that are gone, and of the switch as such.
     pub(super) totals: Totals,
 }
 
-struct Slot {
+pub(super) struct Slot {
     /// The port that is here, or the next one to be here.
-    id: PortId,
-    port: Option<Box<Port>>,
+    pub(super) id: PortId,
+    pub(super) port: Option<Box<Port>>,
+    /// What the rules say about the port. Nothing, for most ports of most switches: their frames go the short way.
+    pub(super) marks: Option<Box<Marks>>,
 }
 
 impl Fabric {
     pub(super) fn new(config: Config, epoll: OwnedFd, stations: Stations) -> Fabric {
         Fabric {
+            ruled: Ruled::new(config.delayed_frames_max, config.delayed_bytes_max),
             epoll,
             config,
             slots: Vec::new(),
@@ -76,6 +82,7 @@ impl Fabric {
             self.slots.push(Slot {
                 id: PortId::new(number, 0),
                 port: None,
+                marks: None,
             });
         }
         let slot = &self.slots[place];
@@ -85,6 +92,7 @@ impl Fabric {
     /// Adds a port at a place that [`Fabric::free_id`] gave.
     pub(super) fn add(
         &mut self,
+        now: Instant,
         id: PortId,
         name: String,
         socket: OwnedFd,
@@ -114,6 +122,9 @@ impl Fabric {
         if let Some(slot) = self.slots.get_mut(place_of(id)) {
             slot.port = Some(port);
         }
+        if !self.ruled.rules.is_empty() {
+            self.apply_rules(now);
+        }
         Ok(id)
     }
 
@@ -126,7 +137,9 @@ impl Fabric {
             return false;
         };
         slot.id = id.next();
-        add_counters(&mut self.totals.counters, &port.counters);
+        slot.marks = None;
+        self.ruled.handle_port_gone(id);
+        self.totals.counters += port.counters;
         self.stations.handle_port_gone(id);
         true // Dropping the socket takes it off epoll: nobody else has a descriptor of it.
     }
@@ -153,7 +166,7 @@ impl Fabric {
         let mut totals = self.totals;
         for slot in &self.slots {
             if let Some(port) = &slot.port {
-                add_counters(&mut totals.counters, &port.counters);
+                totals.counters += port.counters;
             }
         }
         let stations = self.stations.counters();
@@ -185,7 +198,7 @@ impl Fabric {
         let frames = whole.map(|datagram| datagram.span);
         let came_in = self.forward(now, id, batch.bytes(), frames);
         if let Some(port) = port_in(&mut self.slots, id) {
-            add_counters(&mut port.counters, &came_in);
+            port.counters += came_in;
         }
     }
 
@@ -247,91 +260,16 @@ impl Fabric {
                 count += 1;
             }
             let frames = spans[..count].iter().copied();
-            add_counters(counters, &self.forward(now, id, deframer.bytes(), frames));
+            *counters += self.forward(now, id, deframer.bytes(), frames);
             if link == Link::Down || count < BATCH {
                 return link;
-            }
-        }
-    }
-
-    /// Passes on a batch of frames that came in by one port: decides for each, then sends port by port.
-    /// Gives what is to be counted for the port that they came in by.
-    fn forward(
-        &mut self,
-        now: Instant,
-        ingress: PortId,
-        bytes: &[u8],
-        spans: impl Iterator<Item = Span>,
-    ) -> Counters {
-        let mut came_in = Counters::default();
-        if let Some(capture) = &mut self.capture {
-            capture.begin_batch(SystemTime::now());
-        }
-        for span in spans {
-            let frame_bytes = span.of(bytes);
-            let Some(frame) = Frame::parse(frame_bytes) else {
-                // An empty datagram is how some VDE clients say goodbye.
-                came_in.drops.runt += u64::from(!frame_bytes.is_empty());
-                continue;
-            };
-            came_in.frames_in += 1;
-            came_in.bytes_in += span.len() as u64;
-            if let Some(capture) = &mut self.capture {
-                capture.record(ingress, frame_bytes);
-            }
-            match self.stations.handle_frame(now, ingress, frame) {
-                Egress::Unicast(port) => {
-                    self.totals.unicast += 1;
-                    self.give(port, span);
-                }
-                Egress::Flood { except } => {
-                    self.totals.flooded += 1;
-                    self.give_all(except, span);
-                }
-                Egress::Drop => self.totals.filtered += 1,
-            }
-        }
-        self.flush(now, bytes);
-        came_in
-    }
-
-    #[inline]
-    fn give(&mut self, id: PortId, span: Span) {
-        if let Some(port) = port_in(&mut self.slots, id) {
-            if port.pending.is_empty() {
-                self.touched.push(id);
-            }
-            port.pending.push(span);
-        }
-    }
-
-    fn give_all(&mut self, except: PortId, span: Span) {
-        for slot in &mut self.slots {
-            if let Some(port) = slot.port.as_deref_mut().filter(|port| port.id != except) {
-                if port.pending.is_empty() {
-                    self.touched.push(port.id);
-                }
-                port.pending.push(span);
-            }
-        }
-    }
-
-    fn flush(&mut self, now: Instant, bytes: &[u8]) {
-        while let Some(id) = self.touched.pop() {
-            let Some(port) = port_in(&mut self.slots, id) else {
-                continue;
-            };
-            let link = port.flush(now, bytes);
-            settle(&self.epoll, port);
-            if link == Link::Down {
-                self.close(id);
             }
         }
     }
 }
 
 /// Asks epoll to say when a socket has room if, and only if, frames wait for it.
-fn settle(epoll: &OwnedFd, port: &mut Port) {
+pub(super) fn settle(epoll: &OwnedFd, port: &mut Port) {
     let awaits_room = !port.queue.is_empty();
     if awaits_room == port.awaits_room {
         return;
@@ -351,27 +289,15 @@ fn data(id: PortId) -> EventData {
     EventData::new_u64(Token::Data(id).to_u64())
 }
 
-fn place_of(id: PortId) -> usize {
+pub(super) fn place_of(id: PortId) -> usize {
     usize::from(id.number()).wrapping_sub(1)
 }
 
 #[inline]
-fn port_in(slots: &mut [Slot], id: PortId) -> Option<&mut Port> {
+pub(super) fn port_in(slots: &mut [Slot], id: PortId) -> Option<&mut Port> {
     slots
         .get_mut(place_of(id))?
         .port
         .as_deref_mut()
         .filter(|port| port.id == id)
-}
-
-fn add_counters(sum: &mut Counters, more: &Counters) {
-    sum.frames_in += more.frames_in;
-    sum.bytes_in += more.bytes_in;
-    sum.frames_out += more.frames_out;
-    sum.bytes_out += more.bytes_out;
-    sum.drops.runt += more.drops.runt;
-    sum.drops.oversized += more.drops.oversized;
-    sum.drops.queue_full += more.drops.queue_full;
-    sum.drops.no_peer += more.drops.no_peer;
-    sum.drops.refused += more.drops.refused;
 }

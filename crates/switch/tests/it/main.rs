@@ -8,8 +8,10 @@
 
 mod capture;
 mod dgram;
+mod impair;
 mod qemu;
 mod stream;
 mod support;
+mod tags;
 mod vde;
 mod vde_tools;

@@ -1,0 +1,120 @@
+//! The way of a frame through the switch, as long as nothing was asked of its ports and links.
+
+use std::time::{Instant, SystemTime};
+
+use super::fabric::{Fabric, place_of, port_in, settle};
+use super::port::Link;
+use crate::report::Counters;
+use crate::state::{Egress, PortId};
+use crate::wire::{Frame, Span};
+
+impl Fabric {
+    /// Passes on a batch of frames that came in by one port: decides for each, then sends port by port.
+    /// Gives what is to be counted for the port that they came in by.
+    pub(super) fn forward(
+        &mut self,
+        now: Instant,
+        ingress: PortId,
+        bytes: &[u8],
+        spans: impl Iterator<Item = Span>,
+    ) -> Counters {
+        let mut came_in = Counters::default();
+        let is_ruled = self.marks_of(ingress).is_some();
+        if let Some(capture) = &mut self.capture {
+            capture.begin_batch(SystemTime::now());
+        }
+        for span in spans {
+            let frame_bytes = span.of(bytes);
+            let Some(frame) = Frame::parse(frame_bytes) else {
+                // An empty datagram is how some VDE clients say goodbye.
+                came_in.drops.runt += u64::from(!frame_bytes.is_empty());
+                continue;
+            };
+            came_in.frames_in += 1;
+            came_in.bytes_in += span.len() as u64;
+            if let Some(capture) = &mut self.capture {
+                capture.record(ingress, frame_bytes);
+            }
+            if is_ruled {
+                self.handle_ruled(now, ingress, bytes, span, &mut came_in.drops);
+            } else {
+                self.decide(now, ingress, 0, frame, bytes, span);
+            }
+        }
+        self.flush(now, bytes);
+        came_in
+    }
+
+    /// Gives a frame to the ports that it is for.
+    #[inline]
+    pub(super) fn decide(
+        &mut self,
+        now: Instant,
+        ingress: PortId,
+        segment: u16,
+        frame: Frame<'_>,
+        bytes: &[u8],
+        span: Span,
+    ) {
+        let egress = self.stations.handle_frame_in(now, ingress, segment, frame);
+        match egress {
+            Egress::Unicast(port) => {
+                self.totals.unicast += 1;
+                self.give(now, ingress, segment, port, bytes, span);
+            }
+            Egress::Flood { except } => {
+                self.totals.flooded += 1;
+                for place in 0..self.slots.len() {
+                    let slot = &self.slots[place];
+                    if slot.port.is_some() && slot.id != except {
+                        self.give(now, ingress, segment, slot.id, bytes, span);
+                    }
+                }
+            }
+            Egress::Drop => self.totals.filtered += 1,
+        }
+    }
+
+    #[inline]
+    fn give(
+        &mut self,
+        now: Instant,
+        ingress: PortId,
+        segment: u16,
+        egress: PortId,
+        bytes: &[u8],
+        span: Span,
+    ) {
+        match self.slots.get(place_of(egress)) {
+            Some(slot) if slot.marks.is_some() => {
+                self.give_ruled(now, ingress, segment, egress, bytes, span);
+            }
+            _ => self.put(egress, span),
+        }
+    }
+
+    /// Has a frame go out by a port with the next flush.
+    #[inline]
+    pub(super) fn put(&mut self, egress: PortId, span: Span) {
+        if let Some(port) = port_in(&mut self.slots, egress) {
+            if port.pending.is_empty() {
+                self.touched.push(egress);
+            }
+            port.pending.push(span);
+        }
+    }
+
+    /// Sends all pending frames, which lie in `bytes`.
+    pub(super) fn flush(&mut self, now: Instant, bytes: &[u8]) {
+        while let Some(id) = self.touched.pop() {
+            let Some(port) = port_in(&mut self.slots, id) else {
+                continue;
+            };
+            let link = port.flush(now, bytes);
+            settle(&self.epoll, port);
+            if link == Link::Down {
+                self.close(id);
+            }
+        }
+    }
+}
