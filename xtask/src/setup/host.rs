@@ -14,6 +14,8 @@ pub(crate) enum Only {
     NotRoot,
     /// Where Debian's own keys are not part of the system.
     NotDebian,
+    /// Where the package is: its relatives do not have all of Debian's.
+    Debian,
 }
 
 /// Which package manager there is.
@@ -65,6 +67,7 @@ impl Host {
             Only::Everywhere => true,
             Only::NotRoot => !self.root,
             Only::NotDebian => self.family != Family::Debian,
+            Only::Debian => self.family == Family::Debian,
         }
     }
 

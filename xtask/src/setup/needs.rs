@@ -186,6 +186,15 @@ pub(crate) const TABLE: &[Need] = &[
         Purpose::Peers,
         "sends signals in tests",
     ),
+    only(
+        Only::Debian,
+        need(
+            Probe::Program("linux.uml"),
+            "user-mode-linux",
+            Purpose::Peers,
+            "a guest that uses Hotbed's vhost-user devices",
+        ),
+    ),
     need(
         Probe::File("/usr/lib/{python}/ensurepip/__init__.py"),
         "python3-venv",

@@ -14,3 +14,5 @@ mod hostile;
 mod put;
 mod repeat;
 mod sys;
+#[cfg(feature = "vhost-user")]
+mod vhost_user;

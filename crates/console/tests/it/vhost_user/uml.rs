@@ -1,0 +1,103 @@
+//! User-mode Linux, a kernel that is a program, as the front end and the guest.
+
+use super::vmm::Vmm;
+use super::{check_guest, config, initramfs, run, wait_for};
+use crate::guest::PATIENCE;
+use hotbed_console::Shell;
+use hotbed_console::device::vhost_user::{Happened, Service};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+const KERNEL: &str = "/usr/bin/linux.uml";
+const MODULES: &str = "/usr/lib/uml/modules";
+
+/// A guest that has not said anything yet, or why there can be none.
+fn start(folder: &Path, socket: &Path) -> Result<Vmm, String> {
+    if !Path::new(KERNEL).exists() {
+        return Err("user-mode-linux is not installed".to_owned());
+    }
+    let initrd = folder.join("initrd");
+    initramfs::write(&initrd, &[module("drivers/char/virtio_console.ko")?])?;
+    let arguments = [
+        "mem=96M".to_owned(),
+        format!("initrd={}", initrd.display()),
+        "rdinit=/init".to_owned(),
+        "con=null".to_owned(),
+        "con0=null,fd:1".to_owned(),
+        "ssl=null".to_owned(),
+        "umid=guest".to_owned(),
+        format!("uml_dir={}/", folder.display()),
+        format!("virtio_uml.device={}:3", socket.display()),
+    ];
+    Ok(Vmm::start(KERNEL, &arguments))
+}
+
+/// A module of the kernel, whatever its version.
+fn module(path: &str) -> Result<PathBuf, String> {
+    let versions = std::fs::read_dir(MODULES).map_err(|error| format!("{MODULES}: {error}"))?;
+    versions
+        .flatten()
+        .map(|version| version.path().join("kernel").join(path))
+        .find(|path| path.exists())
+        .ok_or_else(|| format!("{path} is not in {MODULES}"))
+}
+
+/// Starts a guest, unless that cannot be done here: then it says why, and the test ends.
+fn start_or_skip(folder: &Path, socket: &Path) -> Option<Vmm> {
+    start(folder, socket)
+        .inspect_err(|why| println!("SKIPPED: no guest of User-mode Linux: {why}"))
+        .ok()
+}
+
+#[test]
+fn user_mode_linux_has_its_consoles_on_our_back_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("console.sock");
+    let mut service = Service::listen(&socket, config()).unwrap();
+    let mut shell = Shell::new(service.stream(0).unwrap()).unwrap();
+    let (mut one, mut two) = (service.stream(1).unwrap(), service.stream(2).unwrap());
+    let running = service.start().unwrap();
+    let Some(vmm) = start_or_skip(folder.path(), &socket) else {
+        return;
+    };
+    vmm.wait_ready(&mut shell);
+    check_guest(&mut shell, &mut one, &mut two, &running);
+
+    let pid = std::fs::read_to_string(folder.path().join("guest/pid")).unwrap();
+    let process = Path::new("/proc").join(pid.trim());
+    assert!(process.exists());
+    drop(vmm);
+    assert!(!process.exists(), "the guest is dead");
+    let until = Instant::now() + PATIENCE;
+    while !matches!(running.poll(until), Some(Happened::Disconnected(None))) {
+        assert!(Instant::now() < until, "the end of the guest is noticed");
+    }
+    drop(running);
+    assert!(!socket.exists(), "the socket is gone");
+}
+
+#[test]
+fn second_guest_finds_the_console_as_the_first_one_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("console.sock");
+    let mut service = Service::listen(&socket, config()).unwrap();
+    let mut shell = Shell::new(service.stream(0).unwrap()).unwrap();
+    let running = service.start().unwrap();
+    for _ in 0..2 {
+        let Some(vmm) = start_or_skip(folder.path(), &socket) else {
+            return;
+        };
+        wait_for(&running, |happened| matches!(happened, Happened::Connected));
+        vmm.wait_ready(&mut shell);
+        assert_eq!(
+            run(&mut shell, "cat /sys/class/virtio-ports/vport*p0/name"),
+            "shell"
+        );
+        drop(vmm); // As if its power were cut.
+        let until = Instant::now() + PATIENCE;
+        while !matches!(running.poll(until), Some(Happened::Disconnected(_))) {
+            assert!(Instant::now() < until, "the end of the guest is noticed");
+        }
+        shell.expect_ready();
+    }
+}
