@@ -22,6 +22,7 @@ use crate::failure::Failure;
 mod boot;
 mod bus;
 mod file;
+mod journal;
 mod port;
 mod process;
 mod resolve;
@@ -83,12 +84,11 @@ pub(crate) fn begin(wait: Wait, now: Instant) -> Result<Box<dyn Watch>, Failure>
             user.as_deref(),
         )?),
         Wait::Boot(phase) => boot::begin(phase)?,
-        other => {
-            return Err(Failure::new(
-                FailureKind::Unsupported,
-                format!("this agent cannot wait for {other:?}"),
-            ));
-        }
+        Wait::Journal {
+            pattern,
+            unit,
+            past,
+        } => journal::begin(&pattern, unit.as_deref(), past)?,
     })
 }
 

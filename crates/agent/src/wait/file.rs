@@ -40,8 +40,10 @@ const FOLDERS_MAX: usize = 512;
 /// The pause between two looks at what inotify does not tell about.
 const SILENT_PAUSE: Duration = Duration::from_millis(50);
 
-/// When to look again after the mount table was opened: a mount between that and the first wait for it is not told.
+/// When to look again after an event, and when at the latest. The mount table tells a change only once: one between two waits for
+/// it may be told to nobody.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is read of inotify's queue at a time, in bytes, and how often in one look.
 const EVENTS_LEN: usize = 8 << 10;
@@ -144,19 +146,17 @@ impl Presence {
     pub(super) fn look(&mut self, now: Instant) -> bool {
         let is_due = self.next.is_some_and(|next| next <= now);
         match self.read_news() {
-            // Whatever woke us, it was not inotify: a mount, or the time.
-            News::None | News::Way => self.go(now),
-            News::Other if is_due => self.go(now),
             // A mount may have come at the same moment.
-            News::Other => self.next = earlier(self.next, Some(now + SILENT_PAUSE)),
+            News::Other if !is_due => self.next = earlier(self.next, Some(now + SILENT_PAUSE)),
+            // Whatever woke us when inotify had nothing to say: a mount, or the time.
+            News::None | News::Way | News::Other => self.go(now, is_due),
         }
         // Not before the watches are there: what comes later is told.
         std::fs::metadata(&self.path).is_ok()
     }
 
     /// Goes the way, and has watches where it leads through, and nowhere else.
-    fn go(&mut self, now: Instant) {
-        let is_first = self.folders.is_empty() && self.next.is_none();
+    fn go(&mut self, now: Instant, is_due: bool) {
         let mut old = std::mem::take(&mut self.folders);
         self.is_silent = self.notices.is_none();
         walk(&self.path.clone(), &mut |folder, name| {
@@ -169,11 +169,11 @@ impl Presence {
                 let _ = inotify::remove_watch(notices.fd(), watch);
             }
         }
-        self.next = if self.is_silent {
-            Some(now + SILENT_PAUSE)
-        } else {
-            is_first.then(|| now + SECOND_LOOK)
-        };
+        self.next = Some(match (self.is_silent, is_due) {
+            (true, _) => now + SILENT_PAUSE,
+            (false, false) => now + SECOND_LOOK,
+            (false, true) => now + LOOK_AGAIN,
+        });
     }
 
     fn watch(&mut self, folder: &Path, name: &OsStr, old: &BTreeMap<i32, Folder>) {
