@@ -52,7 +52,8 @@ pub enum Wait {
     },
     /// A line of the journal matches.
     Journal {
-        /// A regular expression (the syntax of Rust's `regex`).
+        /// A regular expression, in the syntax of Rust's `regex-lite`: that of `regex`, where `\w`, `\d`, `\s` and a case that
+        /// does not matter are ASCII's only.
         pattern: String,
         /// Of this unit only.
         unit: Option<String>,
