@@ -14,10 +14,7 @@
 //!
 //! or with User-mode Linux: `linux.uml virtio_uml.device=console.sock:3 …`.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "examples are I/O shells"
-)]
+#![expect(clippy::disallowed_methods, reason = "examples are I/O shells")]
 
 use std::error::Error;
 use std::io;

@@ -1,6 +1,7 @@
 //! Linux guests whose consoles are ours, over vhost-user: with front ends that others wrote.
 
 mod initramfs;
+mod qemu;
 mod uml;
 mod vmm;
 

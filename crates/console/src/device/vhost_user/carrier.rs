@@ -163,7 +163,9 @@ impl Carrier {
 
     /// Waits for events until then, and handles them. Says whether there were any.
     fn handle_events(&mut self, until: Instant) -> Result<bool, Error> {
-        let left = until.saturating_duration_since(Instant::now()).min(WAIT_MAX);
+        let left = until
+            .saturating_duration_since(Instant::now())
+            .min(WAIT_MAX);
         let left = if self.is_busy { Duration::ZERO } else { left };
         let timeout = Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(1),
@@ -474,11 +476,7 @@ fn receive<T>(
     Ok(Some(taken))
 }
 
-fn send<S: Source>(
-    parts: &mut Parts<'_, Unit>,
-    port: u32,
-    source: &mut S,
-) -> Result<Sent, Error> {
+fn send<S: Source>(parts: &mut Parts<'_, Unit>, port: u32, source: &mut S) -> Result<Sent, Error> {
     let ring = parts.rings.get_mut(Role::Receive(port).index());
     let Some(ring) = ring.filter(|ring| ring.is_running()) else {
         let stop = Stop::Closed;

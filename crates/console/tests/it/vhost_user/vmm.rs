@@ -14,7 +14,7 @@ const SLICE: Duration = Duration::from_millis(100);
 /// Starts the program in its own process group, and kills that when the standard input is closed. Killing it first would not do:
 /// User-mode Linux leaves helpers behind, which are in a group of the guest's own making.
 const KEEPER: &str = r#"
-exec 3<&0
+exec 3<&0 2>&1
 setsid "$@" </dev/null 3<&- &
 exec >&-
 read -r _ <&3
@@ -60,7 +60,7 @@ impl Vmm {
     }
 
     /// What it has written to its standard output so far.
-    fn said(&self) -> String {
+    pub(super) fn said(&self) -> String {
         String::from_utf8_lossy(&self.said.lock().unwrap()).into_owned()
     }
 
@@ -70,6 +70,13 @@ impl Vmm {
         while shell.poll_ready(Instant::now() + SLICE).unwrap().is_none() {
             let has_time = Instant::now() < until && !self.has_ended();
             assert!(has_time, "the guest's shell is not there");
+        }
+    }
+
+    /// Waits until it ends by itself, or until then.
+    pub(super) fn wait_end(&self, until: Instant) {
+        while !self.has_ended() && Instant::now() < until {
+            std::thread::sleep(SLICE);
         }
     }
 
