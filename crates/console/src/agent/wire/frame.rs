@@ -195,7 +195,9 @@ impl Decoder {
                 Ok(Some(Item::Message { message, payload }))
             }
             Err(error) => {
-                self.reset();
+                // The next preamble may have come already.
+                self.in_session = false;
+                self.start += 1;
                 Err(error)
             }
         }

@@ -1,0 +1,448 @@
+//! The service: one loop around one epoll.
+//!
+//! - [`requests`]: what the host asks for.
+//! - [`jobs`]: commands, and the shells that wait for scripts.
+//! - [`watches`] are waits.
+//!
+//! The port and the pipes of commands are watched by edges: what is ready is noted, and used when there is leave and room.
+
+use crate::environment::Environment;
+use crate::files::{get::GetFile, put::PutFile};
+use crate::job::Job;
+use crate::port::{Came, OUT_MAX, Port};
+use crate::system::Power;
+use crate::tree::Groups;
+use crate::zygote::Zygote;
+use hotbed_console::agent::wire::{
+    Event, Id, Item, Request, VERSION, encode_frame, encode_preamble,
+};
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+mod jobs;
+mod requests;
+mod watches;
+
+use jobs::Detached;
+use watches::Watching;
+
+/// A port that is not there is looked for at this pace.
+const OPEN_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A frame that goes on after such a pause may have been cut off.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// How many operations there may be at once.
+const OPERATIONS_MAX: usize = 4096;
+
+/// What the agent is told on its command line.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// The port, where it is not to be found by its name.
+    pub(crate) port: Option<PathBuf>,
+    /// Not to use cgroups.
+    pub(crate) no_groups: bool,
+}
+
+/// Something that was asked for and has not ended.
+enum Operation {
+    Job(Box<Job>),
+    Wait(Watching),
+    Put(Box<PutFile>),
+    Get(GetFile),
+}
+
+/// The service.
+pub(crate) struct Core {
+    epoll: OwnedFd,
+    port: Port,
+    is_test: bool,
+    session: Option<u64>,
+    is_greeted: bool,
+    operations: BTreeMap<Id, Operation>,
+    /// What something came for.
+    touched: BTreeSet<Id>,
+    /// What has more to send than there was room for.
+    blocked: BTreeSet<Id>,
+    shells: Vec<Option<Zygote>>,
+    /// Shells that go on when the answer has gone out.
+    idle_shells: Vec<usize>,
+    /// Descriptors that keep the numbers of the shells' ones.
+    reserved: Vec<OwnedFd>,
+    detached: Vec<Detached>,
+    groups: Groups,
+    environment: Environment,
+    children: UnixStream,
+    power: Option<Power>,
+    last_read: Instant,
+    next_open: Instant,
+}
+
+/// What epoll says something of: a kind, and a number of that kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Source {
+    Port = 0,
+    Children,
+    ShellSays,
+    ShellOutput,
+    JobOutput,
+    JobError,
+    JobInput,
+    Watch,
+}
+
+impl Source {
+    const ALL: [Self; 8] = [
+        Self::Port,
+        Self::Children,
+        Self::ShellSays,
+        Self::ShellOutput,
+        Self::JobOutput,
+        Self::JobError,
+        Self::JobInput,
+        Self::Watch,
+    ];
+
+    fn token(self, number: u32) -> epoll::EventData {
+        epoll::EventData::new_u64(u64::from(self as u32) << 32 | u64::from(number))
+    }
+
+    fn of(data: epoll::EventData) -> Option<(Self, u32)> {
+        let value = data.u64();
+        let source = Self::ALL.get(usize::try_from(value >> 32).ok()?)?;
+        Some((*source, (value & u64::from(u32::MAX)) as u32))
+    }
+}
+
+/// Descriptors are watched for both, by edges.
+const EDGES: epoll::EventFlags = epoll::EventFlags::IN
+    .union(epoll::EventFlags::OUT)
+    .union(epoll::EventFlags::RDHUP)
+    .union(epoll::EventFlags::ET);
+
+impl Core {
+    /// Prepares the service.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no descriptors left.
+    pub(crate) fn new(options: Options) -> std::io::Result<Self> {
+        let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+        let (children, told) = UnixStream::pair()?;
+        children.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(signal_hook::consts::SIGCHLD, told)?;
+        let now = Instant::now();
+        let is_test = options.port.is_some();
+        let core = Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            port: Port::new(options.port),
+            is_test,
+            session: None,
+            is_greeted: false,
+            operations: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            blocked: BTreeSet::new(),
+            shells: Vec::new(),
+            idle_shells: Vec::new(),
+            reserved: jobs::reserve(),
+            detached: Vec::new(),
+            groups: Groups::find(!options.no_groups),
+            environment: if is_test {
+                Environment::own()
+            } else {
+                Environment::learn()
+            },
+            children,
+            power: None,
+            last_read: now,
+            next_open: now,
+        };
+        core.watch(&core.children, Source::Children, 0)?;
+        Ok(core)
+    }
+
+    /// Serves the host.
+    ///
+    /// # Errors
+    ///
+    /// The loop itself fails; a guest without an agent goes on.
+    pub(crate) fn run(&mut self) -> std::io::Result<()> {
+        let mut events = [MaybeUninit::uninit(); 64];
+        self.start_shell();
+        loop {
+            let now = Instant::now();
+            self.open_port(now);
+            let timeout = self
+                .wake_at(now)
+                .map(|at| timespec(at.saturating_duration_since(now)));
+            let (ready, _) = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+                Ok(ready) => ready,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let now = Instant::now();
+            for event in &*ready {
+                let (flags, data) = (event.flags, event.data);
+                if let Some((source, number)) = Source::of(data) {
+                    self.handle_ready(source, number, flags, now);
+                }
+            }
+            self.handle_time(now);
+            self.advance(now);
+            self.flush();
+        }
+    }
+
+    fn watch(&self, fd: impl std::os::fd::AsFd, source: Source, number: u32) -> Result<(), Errno> {
+        epoll::add(&self.epoll, fd, source.token(number), EDGES)
+    }
+
+    fn handle_ready(
+        &mut self,
+        source: Source,
+        number: u32,
+        flags: epoll::EventFlags,
+        now: Instant,
+    ) {
+        use epoll::EventFlags;
+        match source {
+            Source::Port => {
+                let is_away = flags.contains(EventFlags::HUP);
+                self.port.handle_ready(
+                    flags.contains(EventFlags::IN) || is_away,
+                    flags.contains(EventFlags::OUT),
+                );
+                self.read_port(now);
+            }
+            Source::Children => self.reap(now),
+            Source::ShellSays => self.handle_shell(number as usize, now),
+            Source::ShellOutput => {
+                let shell = self
+                    .shells
+                    .get_mut(number as usize)
+                    .and_then(Option::as_mut);
+                if let Some(shell) = shell {
+                    shell.stdout.handle_ready();
+                    shell.stderr.handle_ready();
+                    self.touched.extend(shell.operation);
+                }
+            }
+            Source::JobOutput | Source::JobError | Source::JobInput => {
+                if let Some(Operation::Job(job)) = self.operations.get_mut(&number) {
+                    job.handle_ready();
+                    self.touched.insert(number);
+                }
+            }
+            Source::Watch => {
+                self.touched.insert(number);
+            }
+        }
+    }
+
+    /// Opens the port, if it is there by now.
+    fn open_port(&mut self, now: Instant) {
+        if self.port.fd().is_some() || now < self.next_open {
+            return;
+        }
+        self.next_open = now + OPEN_INTERVAL;
+        if self.port.open() {
+            if let Some(fd) = self.port.fd()
+                && self.watch(fd, Source::Port, 0).is_err()
+            {
+                self.port.close();
+                return;
+            }
+            // A host that believes in a session learns that there is none.
+            encode_preamble(0, &mut self.port.out);
+            self.flush();
+        }
+    }
+
+    /// Reads the port until nothing more is there.
+    fn read_port(&mut self, now: Instant) {
+        loop {
+            let came = self.port.read();
+            if came == Came::Bytes {
+                self.last_read = now;
+                self.handle_frames(now);
+                // What it takes out may be what the next is about.
+                continue;
+            }
+            if came == Came::Hangup {
+                self.handle_hangup();
+            }
+            return;
+        }
+    }
+
+    fn handle_frames(&mut self, now: Instant) {
+        // The decoder lends its memory to payloads, while they are used up here.
+        let mut decoder = std::mem::take(&mut self.port.decoder);
+        loop {
+            match decoder.poll::<Request>() {
+                Ok(None) => break,
+                Ok(Some(Item::Preamble { session })) => self.handle_preamble(session),
+                Ok(Some(Item::Message { message, payload })) => {
+                    self.handle_request(message, payload, now)
+                }
+                // The decoder waits for a preamble, which the host repeats.
+                Err(_) => self.end_session(),
+            }
+        }
+        self.port.decoder = decoder;
+    }
+
+    fn handle_preamble(&mut self, session: u64) {
+        if self.session != Some(session) {
+            self.end_session();
+            self.session = Some(session);
+        }
+    }
+
+    fn handle_hello(&mut self, version: u16) {
+        let Some(session) = self.session else {
+            return;
+        };
+        self.is_greeted = version == VERSION;
+        encode_preamble(session, &mut self.port.out);
+        let hello = Event::Hello {
+            version: VERSION,
+            capabilities: crate::system::capabilities(self.groups.are_there()),
+            boot_id: crate::system::boot_id(),
+        };
+        let _ = encode_frame(&hello, &[], &mut self.port.out);
+    }
+
+    /// The host is away: nobody waits for anything.
+    fn handle_hangup(&mut self) {
+        self.end_session();
+        self.port.decoder.reset();
+        if self.is_test {
+            self.port.close();
+        }
+    }
+
+    fn end_session(&mut self) {
+        self.session = None;
+        self.is_greeted = false;
+        self.port.forget();
+        let all = std::mem::take(&mut self.operations);
+        for (_, operation) in all {
+            if let Operation::Job(job) = operation {
+                self.abandon(*job);
+            }
+        }
+        self.touched.clear();
+        self.blocked.clear();
+    }
+
+    /// When to look again, if nothing happens until then.
+    fn wake_at(&self, now: Instant) -> Option<Instant> {
+        if !self.touched.is_empty() || (!self.blocked.is_empty() && self.port.backlog() < OUT_MAX) {
+            return Some(now);
+        }
+        let open = self.port.fd().is_none().then_some(self.next_open);
+        let quiet = self
+            .port
+            .decoder
+            .is_undecided()
+            .then_some(self.last_read + QUIET);
+        let operations = self
+            .operations
+            .values()
+            .filter_map(|operation| match operation {
+                Operation::Job(job) => job.wake_at(),
+                Operation::Wait(watching) => watching.wake_at(),
+                Operation::Put(_) | Operation::Get(_) => None,
+            });
+        let detached = self
+            .detached
+            .iter()
+            .filter_map(|detached| detached.deadline);
+        operations.chain(detached).chain(open).chain(quiet).min()
+    }
+
+    /// Does what its time has come for.
+    fn handle_time(&mut self, now: Instant) {
+        if self.port.decoder.is_undecided() && now >= self.last_read + QUIET {
+            self.last_read = now;
+            if self.port.decoder.handle_quiet() {
+                self.handle_frames(now);
+            }
+        }
+        let due = |(id, operation): (&Id, &Operation)| {
+            let at = match operation {
+                Operation::Job(job) => job.wake_at(),
+                Operation::Wait(watching) => watching.wake_at(),
+                Operation::Put(_) | Operation::Get(_) => None,
+            };
+            at.is_some_and(|at| at <= now).then_some(*id)
+        };
+        self.touched.extend(self.operations.iter().filter_map(due));
+        self.end_detached(now);
+    }
+
+    /// Lets every operation go on that something came for, or that has more to send.
+    fn advance(&mut self, now: Instant) {
+        let mut ids = std::mem::take(&mut self.touched);
+        if self.port.backlog() < OUT_MAX {
+            ids.append(&mut self.blocked);
+        }
+        for id in ids {
+            let Some(operation) = self.operations.remove(&id) else {
+                continue;
+            };
+            let goes_on = match operation {
+                Operation::Job(job) => self.advance_job(job, now).map(Operation::Job),
+                Operation::Wait(watching) => {
+                    self.advance_wait(id, watching, now).map(Operation::Wait)
+                }
+                Operation::Get(mut get) => {
+                    if get.pump(&mut self.port) {
+                        if get.is_blocked() {
+                            self.blocked.insert(id);
+                        }
+                        Some(Operation::Get(get))
+                    } else {
+                        None
+                    }
+                }
+                Operation::Put(put) => Some(Operation::Put(put)),
+            };
+            if let Some(operation) = goes_on {
+                self.operations.insert(id, operation);
+            }
+        }
+    }
+
+    /// Sends what the host takes; then the shells go on, when nobody waits for an answer any more.
+    fn flush(&mut self) {
+        if !self.port.flush() {
+            self.handle_hangup();
+        }
+        for index in std::mem::take(&mut self.idle_shells) {
+            if let Some(shell) = self.shells.get(index).and_then(Option::as_ref) {
+                shell.go_on();
+            }
+        }
+        if self.port.backlog() == 0
+            && let Some(power) = self.power.take()
+        {
+            crate::system::turn(power);
+        }
+    }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}

@@ -1,0 +1,254 @@
+//! All processes that a command has started, and how they end: also those that left its process group or its session.
+//!
+//! Where there is a cgroup (version 2) file system, each command gets a group, and the kernel ends all in it at once. Elsewhere, they are
+//! looked for in `/proc`: descendants, members of the session, and whoever holds the command's pipes.
+
+use rustix::process::{Pid, Signal};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+/// How often the processes are looked for anew, until none is left.
+const PASSES_MAX: usize = 64;
+
+/// Where groups are made, if they can be.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    base: Option<PathBuf>,
+    next: u64,
+    /// Groups in which something still runs, whose command has ended.
+    left: Vec<PathBuf>,
+}
+
+/// The group of one command, and the list of what is in it.
+#[derive(Debug, Default)]
+pub(crate) struct Group(Option<(PathBuf, File)>);
+
+impl Groups {
+    /// Finds out where groups can be made.
+    pub(crate) fn find(wanted: bool) -> Self {
+        Self {
+            base: if wanted { find_base() } else { None },
+            next: 1,
+            left: Vec::new(),
+        }
+    }
+
+    /// Whether there are groups.
+    pub(crate) fn are_there(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// Makes a group, and opens the file by which a process joins.
+    pub(crate) fn make(&mut self) -> (Group, Option<File>) {
+        self.left.retain(|path| std::fs::remove_dir(path).is_err());
+        let Some(base) = &self.base else {
+            return (Group(None), None);
+        };
+        let path = base.join(format!("hotbed-{}-{}", std::process::id(), self.next));
+        self.next += 1;
+        let opened = std::fs::create_dir(&path).and_then(|()| {
+            let procs = path.join("cgroup.procs");
+            Ok((
+                File::open(&procs)?,
+                File::options().write(true).open(procs)?,
+            ))
+        });
+        match opened {
+            Ok((list, joined)) => (Group(Some((path, list))), Some(joined)),
+            Err(_) => (Group(None), None),
+        }
+    }
+
+    /// Forgets a group whose command has ended. What still runs there goes on.
+    pub(crate) fn release(&mut self, group: Group) {
+        if let Some((path, _)) = group.0
+            && std::fs::remove_dir(&path).is_err()
+        {
+            self.left.push(path);
+        }
+    }
+}
+
+/// Finds the folder of our own group, if the kernel can end groups.
+fn find_base() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let root = mounts.lines().find_map(|line| {
+        let (fields, kind) = line.split_once(" - ")?;
+        let is_wanted = kind.starts_with("cgroup2 ");
+        is_wanted.then(|| fields.split(' ').nth(4)).flatten()
+    })?;
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let base = Path::new(root).join(path);
+    // The group at the top has no such file, but its children have.
+    let probe = base.join(format!("hotbed-{}", std::process::id()));
+    std::fs::create_dir(&probe).ok()?;
+    let can_kill = probe.join("cgroup.kill").exists();
+    let _ = std::fs::remove_dir(&probe);
+    can_kill.then_some(base)
+}
+
+/// What is known of a command's processes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tree<'a> {
+    pub(crate) group: &'a Group,
+    /// The process at the root, if it is there: also the number of its session.
+    pub(crate) root: Option<Pid>,
+    /// The inodes of the pipes that it writes to.
+    pub(crate) pipes: &'a [u64],
+    /// Not to be touched: the shell that waits for the command.
+    pub(crate) spare: Option<Pid>,
+}
+
+impl Tree<'_> {
+    /// Ends all processes.
+    pub(crate) fn kill(&self) {
+        if let (Some((path, _)), None) = (&self.group.0, self.spare)
+            && std::fs::write(path.join("cgroup.kill"), "1").is_ok()
+        {
+            return;
+        }
+        for _ in 0..PASSES_MAX {
+            if self.signal(Signal::KILL) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Sends a signal to all processes, and says to how many.
+    pub(crate) fn signal(&self, signal: Signal) -> usize {
+        let all = self.all();
+        for pid in &all {
+            let _ = rustix::process::kill_process(*pid, signal);
+        }
+        all.len()
+    }
+
+    /// Whether there is a process beside the one that is to be spared.
+    pub(crate) fn has_left(&self) -> bool {
+        match &self.group.0 {
+            Some(_) => !self.members().is_empty(),
+            None => self.has_children(),
+        }
+    }
+
+    /// Whether the spared process has children. All that is left is below it: orphans become its children.
+    fn has_children(&self) -> bool {
+        let list = self.spare.and_then(|spare| {
+            let pid = spare.as_raw_nonzero();
+            std::fs::read(format!("/proc/{pid}/task/{pid}/children")).ok()
+        });
+        list.map_or_else(|| !self.all().is_empty(), |list| !list.is_empty())
+    }
+
+    /// The processes of the group, but the one that is to be spared.
+    fn members(&self) -> Vec<Pid> {
+        let Some((_, list)) = &self.group.0 else {
+            return Vec::new();
+        };
+        let mut bytes = Vec::new();
+        let mut piece = [0; 4096];
+        while let Ok(len) = list.read_at(&mut piece, bytes.len() as u64)
+            && len > 0
+        {
+            bytes.extend_from_slice(&piece[..len]);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let pids = text
+            .lines()
+            .filter_map(|line| Pid::from_raw(line.parse().ok()?));
+        pids.filter(|pid| Some(*pid) != self.spare).collect()
+    }
+
+    fn all(&self) -> Vec<Pid> {
+        let mut all: BTreeSet<i32> = self.members().iter().map(|pid| pid.as_raw_pid()).collect();
+        if self.group.0.is_none() {
+            let table = processes();
+            let root = self.root.map_or(0, |pid| pid.as_raw_pid());
+            let is_seed = |process: &Process| {
+                root != 0 && (process.pid == root || process.session == root)
+                    || (!self.pipes.is_empty() && holds(process.pid, self.pipes))
+            };
+            all.extend(
+                table
+                    .iter()
+                    .filter(|process| is_seed(process))
+                    .map(|process| process.pid),
+            );
+            let mut more = true;
+            while std::mem::take(&mut more) {
+                for process in &table {
+                    if all.contains(&process.parent) {
+                        more |= all.insert(process.pid);
+                    }
+                }
+            }
+        }
+        let own = rustix::process::getpid();
+        all.into_iter()
+            .filter_map(Pid::from_raw)
+            .filter(|pid| Some(*pid) != self.spare && *pid != own && !pid.is_init())
+            .collect()
+    }
+
+    /// Whether a process that is left still holds one of the pipes.
+    pub(crate) fn holds_pipe(&self) -> bool {
+        self.all()
+            .iter()
+            .any(|pid| holds(pid.as_raw_pid(), self.pipes))
+    }
+}
+
+struct Process {
+    pid: i32,
+    parent: i32,
+    session: i32,
+}
+
+/// All processes that are not dead.
+fn processes() -> Vec<Process> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter_map(process).collect()
+}
+
+fn process(pid: i32) -> Option<Process> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    // The name, in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let session = fields.nth(1)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(Process {
+        pid,
+        parent,
+        session,
+    })
+}
+
+/// Whether a process has one of these pipes open.
+fn holds(pid: i32, pipes: &[u64]) -> bool {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    let mut links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links.any(|link| {
+        let inode = link
+            .to_str()
+            .and_then(|link| link.strip_prefix("pipe:["))
+            .and_then(|link| link.strip_suffix(']'))
+            .and_then(|number| number.parse().ok());
+        inode.is_some_and(|inode: u64| pipes.contains(&inode))
+    })
+}
+
+/// Writes to the log that something of our own does not work.
+pub(crate) fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr(), "hotbed-agent: {message}");
+}

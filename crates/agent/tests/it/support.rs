@@ -1,0 +1,128 @@
+//! An agent of one's own, and short ways to ask it for something.
+
+use hotbed_console::agent::wire::{Command, Program, Stderr, Stream};
+use hotbed_console::agent::{Agent, Ended, Progress, Running};
+use std::os::unix::net::UnixListener;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// No answer takes longer than this on the slowest machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn soon() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+/// An agent in a process of its own, which ends with this.
+pub(crate) struct Guest {
+    pub(crate) listener: UnixListener,
+    pub(crate) process: Child,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Guest {
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = folder.path().join("port");
+        let listener = UnixListener::bind(&port).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let process = std::process::Command::new(env!("CARGO_BIN_EXE_hotbed-agent"))
+            .arg("--port")
+            .arg(&port)
+            .args(options)
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self {
+            listener,
+            process,
+            folder,
+        }
+    }
+
+    /// The host's side; the guest connects again when that before is gone.
+    pub(crate) fn connect(&self) -> Agent {
+        let (stream, _) = self.listener.accept().unwrap();
+        let agent = Agent::new(stream).unwrap();
+        agent
+            .poll_ready(soon())
+            .unwrap()
+            .expect("the agent answers");
+        agent
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+}
+
+pub(crate) fn start() -> (Guest, Agent) {
+    let guest = Guest::start(&[]);
+    let agent = guest.connect();
+    (guest, agent)
+}
+
+/// What a command did.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) ended: Ended,
+}
+
+impl Outcome {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap()
+    }
+}
+
+/// Takes all output up to the end.
+pub(crate) fn finish(running: &Running) -> Outcome {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let until = soon();
+    loop {
+        match running.poll_output(until).unwrap() {
+            Progress::Output(Stream::Stdout, bytes) => stdout.extend(bytes),
+            Progress::Output(Stream::Stderr, bytes) => stderr.extend(bytes),
+            Progress::Discard => stdout.clear(),
+            Progress::Exited(ended) => {
+                return Outcome {
+                    stdout,
+                    stderr,
+                    ended,
+                };
+            }
+            Progress::Pending => panic!("no answer within {PATIENCE:?}"),
+            Progress::Detached => panic!("it is detached"),
+        }
+    }
+}
+
+pub(crate) fn script(text: &str) -> Command {
+    let mut command = Command::script(text);
+    command.stderr = Stderr::Apart;
+    command
+}
+
+pub(crate) fn arguments(all: &[&str]) -> Command {
+    let all = all.iter().map(|word| (*word).to_owned()).collect();
+    let mut command = Command::new(Program::Arguments(all));
+    command.stderr = Stderr::Apart;
+    command
+}
+
+pub(crate) fn run(agent: &Agent, text: &str) -> Outcome {
+    finish(&agent.start(&script(text), text.as_bytes()).unwrap())
+}
