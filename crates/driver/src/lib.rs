@@ -8,6 +8,7 @@
 //! - [`log`]: what is said on the terminal, line by line.
 //! - [`testbed`]: directories, VLANs, machines, the global timeout and the end.
 //! - [`machine`]: one machine: its QEMU, its shell, its files, its power.
+//! - [`terminal`], [`control`]: somebody at a terminal in a machine, from this process or another one.
 //!
 //! Invariant: nothing that a testbed starts outlives it, not even when this process is killed.
 
@@ -17,6 +18,7 @@ mod accelerator;
 mod agent_program;
 mod call;
 pub mod config;
+pub mod control;
 mod error;
 mod images;
 pub mod log;
@@ -28,6 +30,7 @@ mod site;
     reason = "what runs between fork and exec cannot be written without"
 )]
 mod sys;
+pub mod terminal;
 pub mod testbed;
 mod turn;
 pub mod vlan;

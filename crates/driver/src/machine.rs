@@ -4,7 +4,7 @@
 //! - `run`: one run of QEMU and the sockets to it; `console_log`: what it says.
 //! - `boot`: from power-on to the shell; `power`: off, again, and the cable.
 //! - `shell`, `channel`, `link`: how commands get into the guest: by its agent, else by the backdoor shell.
-//! - `units`, `wait`, `events`, `files`, `program`: what else a test asks of the guest.
+//! - `units`, `wait`, `events`, `files`, `program`, `interact`: what else is asked of the guest.
 //! - `monitor`, `qmp`, `keys`: what it asks of QEMU.
 //!
 //! Invariant: a lock of this module is never held while a guest or QEMU is waited for, but for the turns (`turn`), which are
@@ -28,6 +28,7 @@ pub(crate) mod console_log;
 mod console_text;
 mod events;
 mod files;
+pub(crate) mod interact;
 mod keys;
 mod link;
 mod monitor;

@@ -15,12 +15,16 @@ use hotbed_console::agent::{Ended, Progress, Running};
 
 use super::Machine;
 use super::channel::{Channel, Conversation, milliseconds};
+use super::run::Run;
 use super::shell::{ANSWER_GRACE, Sink};
 use crate::call::{after, now};
 use crate::{Call, Error};
 pub use hotbed_console::agent::wire::Size as TerminalSize;
 pub use hotbed_console::agent::wire::Stream as OutputStream;
 pub use process::Process;
+
+/// How long an agent may take to come after the shell, where it is needed.
+const AGENT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a [`Task`] runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,14 +206,14 @@ impl Machine {
         self.start_process(task, Some(size), call)
     }
 
-    fn start_process(
+    pub(super) fn start_process(
         self: &Arc<Self>,
         task: &Task,
         terminal: Option<Size>,
         call: &Call<'_>,
     ) -> Result<Process, Error> {
         let run = self.connected(call)?;
-        let Some(conversation) = self.conversation(&run) else {
+        let Some(conversation) = self.awaited_conversation(&run, call)? else {
             return Err(Error::NoAgent {
                 what: "a program that goes on by itself".to_owned(),
                 machine: self.name().to_owned(),
@@ -219,6 +223,24 @@ impl Machine {
         let (command, script) = task.request(true, terminal);
         let running = conversation.start(&command, script)?;
         Process::begin(self, &run, running, task.shown(), call)
+    }
+}
+
+impl Machine {
+    /// The agent, which may come a little later than the shell.
+    pub(super) fn awaited_conversation<'r>(
+        &'r self,
+        run: &'r Arc<Run>,
+        call: &Call<'_>,
+    ) -> Result<Option<Conversation<'r>>, Error> {
+        let patience = now() + AGENT_PATIENCE;
+        while run.agent.is_open() && now() < patience && run.is_running() {
+            let slice = call.slice(&|| format!("waiting for the agent of {}", self.name()))?;
+            if run.agent.poll_ready(slice.min(patience)).is_some() {
+                break;
+            }
+        }
+        Ok(self.conversation(run))
     }
 }
 

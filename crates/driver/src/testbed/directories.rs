@@ -42,7 +42,7 @@ pub(super) fn make(root: Option<&Path>) -> Result<PathBuf, Error> {
 }
 
 /// The directory that the NixOS driver would take.
-fn temporary_root() -> Result<PathBuf, Error> {
+pub(crate) fn temporary_root() -> Result<PathBuf, Error> {
     let named = |name| {
         std::env::var_os(name)
             .filter(|value: &OsString| !value.is_empty())

@@ -14,6 +14,7 @@ mod ends;
 mod guest;
 mod leftovers;
 mod power;
+mod session;
 mod support;
 mod units;
 mod vde;

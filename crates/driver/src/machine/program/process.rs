@@ -1,7 +1,7 @@
 //! A program that goes on by itself.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hotbed_console::agent::wire::{FailureKind, Stream};
@@ -12,7 +12,7 @@ use super::super::channel::Conversation;
 use super::super::run::Run;
 use super::{TerminalSize, status};
 use crate::call::{after, now};
-use crate::turn::Turns;
+use crate::terminal::Said;
 use crate::{Call, Error};
 
 /// The most bytes of output that wait to be read.
@@ -31,7 +31,9 @@ pub struct Process {
     running: Running,
     pid: u32,
     shown: String,
-    outputs: Turns<Outputs>,
+    outputs: Mutex<Outputs>,
+    /// Something came, or nobody polls any more.
+    came: Condvar,
 }
 
 /// What came and was not read yet.
@@ -41,6 +43,10 @@ struct Outputs {
     stderr: VecDeque<u8>,
     /// How the program ended; nothing comes after that.
     status: Option<i32>,
+    /// Whether it was killed because its time was over.
+    timed_out: bool,
+    /// Somebody polls for all.
+    is_polled: bool,
 }
 
 impl Outputs {
@@ -67,7 +73,8 @@ impl Process {
             running,
             pid: 0,
             shown,
-            outputs: Turns::new(Outputs::default()),
+            outputs: Mutex::default(),
+            came: Condvar::new(),
         };
         loop {
             let slice = call.slice(&|| format!("starting {}", process.shown))?;
@@ -203,7 +210,26 @@ impl Process {
         self.running.resize(size);
     }
 
-    /// Takes what comes until `look` finds what it wants; `None` at `until`. Any number of threads may look at once.
+    /// Takes what it has written to either stream, or says that it has ended, as soon as there is something.
+    pub(crate) fn poll_any(&self, until: Instant, call: &Call<'_>) -> Result<Said, Error> {
+        let said = self.advance(until, call, |outputs| {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                let bytes = outputs.of(stream);
+                if !bytes.is_empty() {
+                    return Some(Said::Output(stream, Vec::from(std::mem::take(bytes))));
+                }
+            }
+            outputs.status.map(Said::Ended)
+        })?;
+        Ok(said.unwrap_or(Said::Nothing))
+    }
+
+    fn outputs(&self) -> MutexGuard<'_, Outputs> {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what comes until `look` finds what it wants; `None` at `until`. Any number of threads may look at once: one of them
+    /// polls for all.
     fn advance<T>(
         &self,
         until: Instant,
@@ -212,42 +238,65 @@ impl Process {
     ) -> Result<Option<T>, Error> {
         let doing = || format!("{} of {} goes on", self.shown, self.machine.name());
         loop {
-            let mut outputs = self.outputs.take(call, &doing)?;
+            let slice = call.slice(&doing)?.min(until);
+            let mut outputs = self.outputs();
             if let Some(found) = look(&mut outputs) {
                 return Ok(Some(found));
             }
-            let slice = call.slice(&doing)?.min(until);
-            let progress = match outputs.status {
-                Some(_) => Progress::Pending,
-                None => match self.running.poll_output(slice) {
-                    Err(AgentError::Failed {
-                        kind: FailureKind::Cancelled,
-                        ..
-                    }) => {
-                        outputs.status = Some(KILLED);
-                        Progress::Pending
-                    }
-                    progress => progress.map_err(|error| self.failed(error))?,
-                },
-            };
-            match progress {
-                Progress::Output(stream, bytes) => {
-                    if outputs.stdout.len() + outputs.stderr.len() + bytes.len() > UNREAD_MAX {
-                        return Err(Error::Machine(format!(
-                            "{} of {} has written more than {UNREAD_MAX} bytes that nobody has read",
-                            self.shown,
-                            self.machine.name()
-                        )));
-                    }
-                    outputs.of(stream).extend(bytes);
+            let is_late = now() >= until;
+            if outputs.is_polled {
+                let left = slice.saturating_duration_since(now());
+                let waited = self.came.wait_timeout(outputs, left);
+                drop(waited.unwrap_or_else(PoisonError::into_inner));
+            } else {
+                outputs.is_polled = true;
+                drop(outputs);
+                let progress = self.running.poll_output(slice);
+                let mut outputs = self.outputs();
+                outputs.is_polled = false;
+                self.came.notify_all();
+                if self.handle(&mut outputs, progress)? {
+                    continue;
                 }
-                Progress::Exited(ended) => outputs.status = Some(status(&ended)),
-                Progress::Pending if outputs.status.is_some() => {
-                    return Ok(look(&mut outputs));
-                }
-                Progress::Pending if now() >= until => return Ok(None),
-                Progress::Pending | Progress::Discard | Progress::Detached => {}
             }
+            if is_late {
+                return Ok(look(&mut self.outputs()));
+            }
+        }
+    }
+
+    /// Takes one thing that came; says whether it was something.
+    fn handle(
+        &self,
+        outputs: &mut Outputs,
+        progress: Result<Progress, AgentError>,
+    ) -> Result<bool, Error> {
+        match progress {
+            Ok(Progress::Output(stream, bytes)) => {
+                if outputs.stdout.len() + outputs.stderr.len() + bytes.len() > UNREAD_MAX {
+                    return Err(Error::Machine(format!(
+                        "{} of {} has written more than {UNREAD_MAX} bytes that nobody has read: read both streams, or have it write to a file",
+                        self.shown,
+                        self.machine.name()
+                    )));
+                }
+                outputs.of(stream).extend(bytes);
+                Ok(true)
+            }
+            Ok(Progress::Exited(ended)) => {
+                outputs.status = Some(status(&ended));
+                outputs.timed_out = ended.timed_out;
+                Ok(true)
+            }
+            Ok(Progress::Pending | Progress::Discard | Progress::Detached) => Ok(false),
+            Err(AgentError::Failed {
+                kind: FailureKind::Cancelled,
+                ..
+            }) => {
+                outputs.status = Some(KILLED);
+                Ok(true)
+            }
+            Err(error) => Err(self.failed(error)),
         }
     }
 
