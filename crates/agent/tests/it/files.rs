@@ -14,9 +14,12 @@ fn begin(agent: &Agent, path: &str, mode: u32, len: u64) -> Putting {
     agent.put(put).unwrap()
 }
 
-fn get(agent: &Agent, path: &str) -> Result<(Entry, Vec<(u64, Vec<u8>)>), Error> {
+/// Pieces of a file, each at its offset.
+type Pieces = Vec<(u64, Vec<u8>)>;
+
+fn get(agent: &Agent, path: &str) -> Result<(Entry, Pieces), Error> {
     let getting = agent.get(path)?;
-    let (mut entry, mut data): (_, Vec<(u64, Vec<u8>)>) = (None, Vec::new());
+    let (mut entry, mut data) = (None, Pieces::new());
     loop {
         match getting.poll(soon())? {
             GetProgress::Entry(found) => entry = Some(found),
@@ -27,7 +30,7 @@ fn get(agent: &Agent, path: &str) -> Result<(Entry, Vec<(u64, Vec<u8>)>), Error>
     }
 }
 
-fn joined(data: Vec<(u64, Vec<u8>)>) -> Vec<u8> {
+fn joined(data: Pieces) -> Vec<u8> {
     data.into_iter().flat_map(|(_, bytes)| bytes).collect()
 }
 
