@@ -2,6 +2,7 @@
 
 mod initramfs;
 mod qemu;
+mod service;
 mod uml;
 mod vmm;
 

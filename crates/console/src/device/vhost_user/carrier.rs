@@ -445,7 +445,8 @@ fn pump_to_guest(
         match send(parts, port, &mut bridge.stream) {
             Ok(sent) => match sent.stop {
                 Stop::Filled => {}
-                Stop::NoData => bridge.can_read = false,
+                // Until nothing comes at all: the end, too, is announced but once.
+                Stop::NoData => bridge.can_read = sent.bytes > 0,
                 Stop::NoBuffers | Stop::Closed => return Ok(false),
             },
             Err(Error::Device(crate::device::Error::Source(_))) => bridge.break_off(),

@@ -43,7 +43,7 @@ fn module(path: &str) -> Result<PathBuf, String> {
 }
 
 /// Starts a guest, unless that cannot be done here: then it says why, and the test ends.
-fn start_or_skip(folder: &Path, socket: &Path) -> Option<Vmm> {
+pub(super) fn start_or_skip(folder: &Path, socket: &Path) -> Option<Vmm> {
     start(folder, socket)
         .inspect_err(|why| println!("SKIPPED: no guest of User-mode Linux: {why}"))
         .ok()
