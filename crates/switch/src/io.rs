@@ -3,7 +3,7 @@
 //! - [`Switch`]: the handle. What it is asked becomes a job for the switch's thread.
 //! - `engine`: that thread: one epoll loop. `fabric` has the ports; `port` sends and queues.
 //! - `forward`: the way of a frame. `rule`, `ruled`: that way where something was asked of ports and links.
-//! - `vde`, `sockets`: how ports come to be. `capture`: the file, and the thread that writes it.
+//! - `vde`, `sockets`, `tap`, `vxlan`, `local`: how ports come to be. `capture`: the file, and the thread that writes it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
@@ -17,14 +17,17 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
 use rustix::net::SocketType;
 
 use self::capture::Capture;
 use self::engine::{Engine, Job, Listener};
 use self::fabric::Fabric;
+use self::local::Queues;
 use self::port::{Peer, Transport};
 use self::token::Token;
 use self::vde::Directory;
+use self::vxlan::Tunnel;
 use crate::error::Error;
 use crate::report::{CaptureSummary, PortInfo, StationInfo, Totals};
 use crate::state::delay::{DELAYED_BYTES_MAX, DELAYED_FRAMES_MAX};
@@ -36,12 +39,18 @@ mod capture;
 mod engine;
 mod fabric;
 mod forward;
+mod local;
 mod port;
 mod rule;
 mod ruled;
 mod sockets;
+mod tap;
 mod token;
 mod vde;
+mod vxlan;
+
+pub use local::{LocalPort, RecvError, SendError};
+pub use vxlan::Vxlan;
 
 /// Ports that a switch has at most, unless it is told otherwise.
 pub const PORTS_MAX: usize = 1024;
@@ -198,6 +207,79 @@ impl Switch {
             peer,
         };
         self.call(|engine| engine.add_port(name, socket, transport))?
+    }
+
+    /// Adds a port that is an interface of the network namespace that the caller is in: a tap.
+    ///
+    /// The interface is made, and goes with the port; or it is there already, made with `ip tuntap add … mode tap`. The
+    /// port has the name of the interface. With `%d` in it, the kernel puts a number there.
+    ///
+    /// Frames have no offloads: the kernel computes each checksum and cuts each segment itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`], or [`Error::Port`]: without `CAP_NET_ADMIN` in the namespace, for example.
+    pub fn add_tap(&self, interface: &str) -> Result<PortId, Error> {
+        let (tap, name) = tap::open(interface).map_err(|source| Error::Port {
+            name: interface.to_owned(),
+            source,
+        })?;
+        self.call(|engine| engine.add_port(name, tap, Transport::Tap))?
+    }
+
+    /// Adds a port that joins the same LAN on other hosts, over VXLAN (RFC 7348).
+    ///
+    /// The kernel's `vxlan` device can be at the other end. Each port needs a UDP port, or an address, of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`], or [`Error::Port`] when the sockets cannot be made, or the network does not exist.
+    pub fn add_vxlan(&self, config: &Vxlan, name: &str) -> Result<PortId, Error> {
+        let name = name.to_owned();
+        let tunnel = Tunnel::open(Instant::now(), config, secret_seed());
+        let (socket, tunnel) = tunnel.map_err(|source| Error::Port {
+            name: name.clone(),
+            source,
+        })?;
+        let transport = Transport::Vxlan(Box::new(tunnel));
+        self.call(|engine| engine.add_port(name, socket, transport))?
+    }
+
+    /// Adds a port that this program sends and receives by.
+    ///
+    /// ```
+    /// use hotbed_switch::{Config, Switch};
+    ///
+    /// let switch = Switch::start(Config::default())?;
+    /// let (a, b) = (switch.add_local("a")?, switch.add_local("b")?);
+    /// let frame = [[0xff; 6], [2, 0, 0, 0, 0, 1]].concat();
+    /// let frame = [&frame[..], &[0x88, 0xb5], b"hello"].concat();
+    /// a.send(&frame)?;
+    /// let mut buffer = [0; 1514];
+    /// let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    /// let len = b.recv_until(&mut buffer, until)?.expect("a frame, soon");
+    /// assert_eq!(buffer[..len], frame);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`], or [`Error::Port`] when the host has no descriptor left.
+    pub fn add_local(&self, name: &str) -> Result<LocalPort, Error> {
+        let name = name.to_owned();
+        self.call(move |engine| {
+            let port_error = |errno: Errno| Error::Port {
+                name: name.clone(),
+                source: errno.into(),
+            };
+            let (frames_max, bytes_max) = engine.fabric.queue_bounds();
+            let queues = Queues::new(frames_max, bytes_max).map_err(port_error)?;
+            let event = queues.switch_event().map_err(port_error)?;
+            let queues = Arc::new(queues);
+            let transport = Transport::Local(Arc::clone(&queues));
+            let id = engine.add_port(name, event, transport)?;
+            Ok(LocalPort::new(id, queues))
+        })?
     }
 
     /// Takes a port off the switch.

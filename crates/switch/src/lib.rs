@@ -1,4 +1,5 @@
-//! A learning Ethernet switch in user space: one per virtual LAN, for VDE and QEMU sockets.
+//! A learning Ethernet switch in user space: one per virtual LAN, for VDE and QEMU sockets, taps, VXLAN and the program
+//! itself. It loses, delays and damages frames if it is asked to.
 //!
 //! A frame comes in from one socket and goes out to others, through three parts:
 //!
@@ -10,8 +11,11 @@
 //! one `sendmmsg` that points into the receive buffers. Nothing is allocated or copied for a frame, unless its port is
 //! slow; then it waits in that port's own bounded queue, and nobody else waits for it.
 //!
+//! What is asked of ports and links ([`Switch::impair`], [`Switch::partition`], [`Switch::set_port`]) costs the ports that
+//! it is about: their frames pass a queue of copies when they must wait or be changed. All others go the short way.
+//!
 //! Invariants: a frame never goes back out of the port it came in by, and never waits for another port. Frames are
-//! never changed; an 802.1Q tag goes through untouched.
+//! never changed unless that was asked for: an 802.1Q tag goes through untouched.
 //!
 //! ```
 //! use hotbed_switch::{Config, Switch};
@@ -39,13 +43,13 @@ pub mod report;
 pub mod state;
 #[expect(
     unsafe_code,
-    reason = "recvmmsg and sendmmsg with headers that are made once"
+    reason = "recvmmsg and sendmmsg with headers that are made once, and a tap's ioctls"
 )]
 mod sys;
 pub mod wire;
 
 pub use error::Error;
-pub use io::{Config, PORTS_MAX, Switch};
+pub use io::{Config, LocalPort, PORTS_MAX, RecvError, SendError, Switch, Vxlan};
 pub use report::{
     CaptureSummary, Counters, Drops, LinkCounters, LinkInfo, PortInfo, PortKind, StationInfo,
     Totals,

@@ -16,6 +16,12 @@ pub enum PortKind {
     Stream,
     /// A datagram for each frame: `qemu -netdev dgram`.
     Dgram,
+    /// An interface of the host's kernel.
+    Tap,
+    /// The same LAN on other hosts.
+    Vxlan,
+    /// The program that runs the switch.
+    Local,
 }
 
 /// Frames that the switch lost at a port, by cause.

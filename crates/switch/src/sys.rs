@@ -1,14 +1,18 @@
-//! `recvmmsg` and `sendmmsg`: many datagrams with one call. rustix has no `recvmmsg` yet.
+//! `recvmmsg` and `sendmmsg`: many datagrams with one call; rustix has no `recvmmsg` yet. And the ioctls of a tap.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
+use std::slice;
 
 use crate::wire::{FRAME_MAX, Span};
 
 /// Datagrams taken or given with one call at most.
 pub(crate) const BATCH: usize = 16;
+
+/// Bytes of what is in front of each frame of a tap: `virtio_net_hdr`.
+pub(crate) const VNET_HEADER_LEN: usize = 10;
 
 /// Bytes from one receive buffer to the next. Not a multiple of a page, so that the first lines of all buffers do not
 /// compete for the same places in the processor's cache.
@@ -75,6 +79,24 @@ impl RecvBatch {
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 
+    /// Takes frames one by one, from `read`, until it has no more; gives how many. `read` gives the number of bytes that it
+    /// put in its room.
+    pub(crate) fn fill(&mut self, mut read: impl FnMut(&mut [u8]) -> Option<usize>) -> usize {
+        for slot in 0..BATCH {
+            let room = self.buffer.cast::<u8>().wrapping_add(slot * STRIDE);
+            // SAFETY: the slot is FRAME_MAX bytes of `buffer`, within it because STRIDE >= FRAME_MAX, and filled with zeros
+            // or frames. `&mut self` keeps `bytes` from being borrowed, and slots do not overlap.
+            let room = unsafe { slice::from_raw_parts_mut(room, FRAME_MAX) };
+            let Some(len) = read(room) else {
+                return slot;
+            };
+            let header = &mut self.headers[slot];
+            header.msg_len = len.min(FRAME_MAX) as libc::c_uint;
+            header.msg_hdr.msg_flags = 0;
+        }
+        BATCH
+    }
+
     /// Gives the datagrams of the last [`RecvBatch::recv`], of which there were `count`.
     pub(crate) fn received(&self, count: usize) -> impl Iterator<Item = Received> {
         self.headers[..count.min(BATCH)]
@@ -133,6 +155,39 @@ pub(crate) fn send_batch<'a>(
         )
     };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Makes an open `/dev/net/tun` the interface `name`, without offloads; gives the name that the kernel gave it.
+///
+/// Each frame has a [`VNET_HEADER_LEN`] bytes long header, which is all zeros.
+pub(crate) fn attach_tap(tun: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<u8>> {
+    // SAFETY: all-zero bytes are a valid `ifreq`: it has arrays, integers, and a null pointer.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    if name.len() >= request.ifr_name.len() || name.contains(&0) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name) {
+        *to = *from as libc::c_char;
+    }
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    let length = VNET_HEADER_LEN as libc::c_int;
+    // SAFETY: TUNSETIFF reads and writes an `ifreq`, which `request` is, and which outlives the call.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
+    // SAFETY: TUNSETVNETHDRSZ reads an `int`, which outlives the call.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const length) })?;
+    // SAFETY: TUNSETOFFLOAD takes flags, not a pointer: none.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, 0) })?;
+    let name = request.ifr_name.iter().map(|byte| *byte as u8);
+    Ok(name.take_while(|byte| *byte != 0).collect())
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn header(slices: *mut libc::iovec, count: usize) -> libc::mmsghdr {

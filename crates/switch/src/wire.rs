@@ -4,6 +4,7 @@
 //! - [`vde`]: the request of a VDE client, and the answer.
 //! - [`stream`]: frames behind their lengths, as `qemu -netdev stream` has them.
 //! - [`tag`]: 802.1Q tags.
+//! - [`vxlan`]: what is in front of a frame on its way to another host.
 //! - [`pcapng`]: the blocks of a capture file.
 
 use std::fmt;
@@ -12,6 +13,7 @@ pub mod pcapng;
 pub mod stream;
 pub mod tag;
 pub mod vde;
+pub mod vxlan;
 
 /// Bytes of an Ethernet header without a tag: target, source, type.
 pub const HEADER_LEN: usize = 14;
@@ -102,6 +104,13 @@ impl Span {
     #[inline]
     pub fn is_empty(self) -> bool {
         self.len == 0
+    }
+
+    /// Gives what lies behind the first `len` bytes.
+    #[inline]
+    pub fn behind(self, len: usize) -> Span {
+        let len = self.len().min(len);
+        Span::new(self.start as usize + len, self.len() - len)
     }
 
     /// Gives the bytes: none, if `buffer` is not the one that the span is of.

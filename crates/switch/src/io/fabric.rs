@@ -64,6 +64,16 @@ impl Fabric {
         self.config.ports_max
     }
 
+    /// Gives the bounds of a port's queue: frames and bytes.
+    pub(super) fn queue_bounds(&self) -> (usize, usize) {
+        let (frames_max, bytes_max) = (self.config.queue_frames_max, self.config.queue_bytes_max);
+        // A stream must be able to keep the rest of a frame.
+        (
+            frames_max.max(1),
+            bytes_max.max(stream::PREFIX_LEN + FRAME_MAX),
+        )
+    }
+
     /// Finds a free place: the one that was asked for, or the first.
     pub(super) fn free_id(&mut self, wanted: Option<u32>) -> Option<PortId> {
         let place = match wanted {
@@ -98,9 +108,7 @@ impl Fabric {
         socket: OwnedFd,
         transport: Transport,
     ) -> Result<PortId, Error> {
-        let (frames_max, bytes_max) = (self.config.queue_frames_max, self.config.queue_bytes_max);
-        // A stream must be able to keep the rest of a frame.
-        let bytes_max = bytes_max.max(stream::PREFIX_LEN + FRAME_MAX);
+        let (frames_max, bytes_max) = self.queue_bounds();
         let port = Box::new(Port {
             id,
             name,
@@ -108,7 +116,7 @@ impl Fabric {
             transport,
             counters: Counters::default(),
             pending: Vec::with_capacity(BATCH),
-            queue: Queue::new(frames_max.max(1), bytes_max),
+            queue: Queue::new(frames_max, bytes_max),
             awaits_room: false,
         });
         let watched = epoll::add(&self.epoll, &port.socket, data(id), EventFlags::IN);
@@ -136,12 +144,14 @@ impl Fabric {
         let Some(port) = slot.port.take_if(|port| port.id == id) else {
             return false;
         };
+        // Closing a socket does not take it off epoll if somebody else has a descriptor of it, as with in-process ports.
+        let _ = epoll::delete(&self.epoll, &port.socket);
         slot.id = id.next();
         slot.marks = None;
         self.ruled.handle_port_gone(id);
         self.totals.counters += port.counters;
         self.stations.handle_port_gone(id);
-        true // Dropping the socket takes it off epoll: nobody else has a descriptor of it.
+        true
     }
 
     pub(super) fn port_mut(&mut self, id: PortId) -> Option<&mut Port> {
@@ -183,19 +193,17 @@ impl Fabric {
         if matches!(port.transport, Transport::Stream(_)) {
             return self.handle_stream(now, id);
         }
-        // An error on a datagram socket is about a peer that is gone: a VDE client's connection tells when it is
-        // really gone, and a new one may come to a datagram port.
-        let Ok(count) = batch.recv(port.socket.as_fd()) else {
+        let Some((count, offset)) = port.recv(now, batch) else {
+            self.close(id);
             return;
         };
-        port.find_lost_peer(now);
         let truncated = batch
             .received(count)
             .filter(|datagram| datagram.truncated)
             .count();
         port.counters.drops.oversized += truncated as u64;
         let whole = batch.received(count).filter(|datagram| !datagram.truncated);
-        let frames = whole.map(|datagram| datagram.span);
+        let frames = whole.map(|datagram| datagram.span.behind(offset));
         let came_in = self.forward(now, id, batch.bytes(), frames);
         if let Some(port) = port_in(&mut self.slots, id) {
             port.counters += came_in;

@@ -3,18 +3,21 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
-use super::sockets;
+use super::local::Queues;
+use super::vxlan::Tunnel;
+use super::{sockets, tap};
 use crate::report::{Counters, PortInfo, PortKind};
 use crate::state::PortId;
 use crate::state::queue::{Popped, Queue};
-use crate::sys::{self, BATCH};
-use crate::wire::Span;
+use crate::sys::{self, BATCH, RecvBatch};
 use crate::wire::stream::{self, Deframer};
+use crate::wire::{Span, vxlan};
 
 /// How long a datagram port without a peer waits before it looks for one again.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(10);
@@ -32,6 +35,12 @@ pub(super) enum Transport {
         remote: PathBuf,
         peer: Peer,
     },
+    /// An interface of the kernel.
+    Tap,
+    /// The same LAN on other hosts.
+    Vxlan(Box<Tunnel>),
+    /// The program itself.
+    Local(Arc<Queues>),
 }
 
 /// Whether the other socket of a datagram port was there when we last looked.
@@ -74,8 +83,15 @@ impl Port {
             Transport::Vde { .. } => PortKind::Vde,
             Transport::Stream(_) => PortKind::Stream,
             Transport::Dgram { .. } => PortKind::Dgram,
+            Transport::Tap => PortKind::Tap,
+            Transport::Vxlan(_) => PortKind::Vxlan,
+            Transport::Local(_) => PortKind::Local,
         };
-        let (name, queued) = (self.name.clone(), self.queue.len());
+        let queued = match &self.transport {
+            Transport::Local(queues) => queues.waiting(),
+            _ => self.queue.len(),
+        };
+        let name = self.name.clone();
         PortInfo {
             id: self.id,
             name,
@@ -88,15 +104,42 @@ impl Port {
     /// Sends the pending frames, which lie in `bytes`; what the socket has no room for waits in the queue.
     pub(super) fn flush(&mut self, now: Instant, bytes: &[u8]) -> Link {
         let pending = std::mem::take(&mut self.pending);
-        let link = if matches!(self.transport, Transport::Stream(_)) {
-            self.send_stream(bytes, &pending)
-        } else {
-            self.send_datagrams(now, bytes, &pending);
-            Link::Up
-        };
+        let mut link = Link::Up;
+        match &mut self.transport {
+            Transport::Stream(_) => link = self.send_stream(bytes, &pending),
+            Transport::Vde { .. } | Transport::Dgram { .. } => {
+                self.send_datagrams(now, bytes, &pending);
+            }
+            Transport::Tap => tap::send(self, bytes, &pending),
+            Transport::Vxlan(tunnel) => tunnel.send(now, bytes, &pending, &mut self.counters),
+            Transport::Local(queues) => queues.send(bytes, &pending, &mut self.counters),
+        }
         self.pending = pending;
         self.pending.clear();
         link
+    }
+
+    /// Takes what came in by any port but a stream: how many frames, and how far behind the start of each place in `batch`
+    /// they lie. `None` when the peer is gone for good.
+    pub(super) fn recv(&mut self, now: Instant, batch: &mut RecvBatch) -> Option<(usize, usize)> {
+        match &mut self.transport {
+            Transport::Tap => Some((tap::recv(&self.socket, batch)?, 0)),
+            Transport::Vxlan(tunnel) => {
+                let count = tunnel.recv(now, &self.socket, batch, &mut self.counters);
+                Some((count, vxlan::HEADER_LEN))
+            }
+            Transport::Local(queues) => Some((queues.recv(batch)?, 0)),
+            Transport::Stream(_) => Some((0, 0)),
+            Transport::Vde { .. } | Transport::Dgram { .. } => {
+                // An error on a datagram socket is about a peer that is gone: a VDE client's connection tells when it
+                // is really gone, and a new one may come to a datagram port.
+                let Ok(count) = batch.recv(self.socket.as_fd()) else {
+                    return Some((0, 0));
+                };
+                self.find_lost_peer(now);
+                Some((count, 0))
+            }
+        }
     }
 
     /// Sends what waits in the queue, now that the socket may have room.
@@ -287,7 +330,8 @@ impl Drop for Transport {
         match self {
             Transport::Vde { path, .. } => sockets::unlink(path),
             Transport::Dgram { local, .. } => sockets::unlink(local),
-            Transport::Stream(_) => {}
+            Transport::Local(queues) => queues.close(),
+            Transport::Stream(_) | Transport::Tap | Transport::Vxlan(_) => {}
         }
     }
 }

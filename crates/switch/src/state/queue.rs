@@ -98,6 +98,11 @@ impl Queue {
         })
     }
 
+    /// Gives the frame that is next.
+    pub fn front(&self) -> Option<Pieces<'_>> {
+        self.frames().next()
+    }
+
     /// Gives all bytes that wait, as one stream.
     pub fn bytes(&self) -> Pieces<'_> {
         self.pieces(self.head, self.used)

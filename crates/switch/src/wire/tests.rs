@@ -202,3 +202,32 @@ proptest! {
         vde::fuzz(&request);
     }
 }
+
+#[test]
+fn a_vxlan_header_is_that_of_the_rfc() {
+    let header = vxlan::header(0x12_3456);
+    assert_eq!(header, [0x08, 0, 0, 0, 0x12, 0x34, 0x56, 0]);
+    assert_eq!(vxlan::network_of(&header), Some(0x12_3456));
+    assert_eq!(vxlan::network_of(&header[..7]), None);
+    assert_eq!(vxlan::network_of(&[0; 8]), None, "no network");
+}
+
+#[test]
+fn a_tag_is_read_only_where_a_whole_header_is_behind_it() {
+    let tag = tag::Tag::new(0xfff1);
+    assert_eq!(
+        (tag.segment(), tag.to_bytes()),
+        (0xff1, [0x81, 0, 0x0f, 0xf1])
+    );
+    let frame = [&[0; 12][..], &tag.to_bytes(), &[8, 0]].concat();
+    assert_eq!(tag::read(&frame), Some(tag));
+    assert_eq!(tag::read(&frame[..17]), None);
+    assert_eq!(tag::read(&[0; 60]), None);
+}
+
+proptest! {
+    #[test]
+    fn a_vxlan_header_survives_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..20)) {
+        vxlan::fuzz(&bytes);
+    }
+}

@@ -7,20 +7,20 @@ use hotbed_switch::{Config, PortKind};
 use crate::support::{A, ALL, B, Lan, bound_datagram, eventually, frame, recv_datagram};
 
 /// A peer as QEMU is one: bound, not connected.
-fn peer(lan: &Lan, name: &str) -> UnixDatagram {
+pub(crate) fn peer(lan: &Lan, name: &str) -> UnixDatagram {
     let path = lan.path(&format!("{name}.remote"));
     let _ = std::fs::remove_file(&path);
     bound_datagram(&path)
 }
 
-fn add(lan: &Lan, name: &str) {
+pub(crate) fn add(lan: &Lan, name: &str) {
     let (local, remote) = (format!("{name}.local"), format!("{name}.remote"));
     lan.switch
         .add_dgram(&lan.path(&local), &lan.path(&remote), name)
         .unwrap();
 }
 
-fn send(lan: &Lan, peer: &UnixDatagram, name: &str, frame: &[u8]) {
+pub(crate) fn send(lan: &Lan, peer: &UnixDatagram, name: &str, frame: &[u8]) {
     peer.send_to(frame, lan.path(&format!("{name}.local")))
         .unwrap();
 }

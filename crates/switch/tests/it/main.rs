@@ -9,9 +9,12 @@
 mod capture;
 mod dgram;
 mod impair;
+mod local;
+mod namespace;
 mod qemu;
 mod stream;
 mod support;
 mod tags;
 mod vde;
 mod vde_tools;
+mod vxlan;

@@ -8,7 +8,7 @@ use hotbed_switch::{Config, PortKind};
 
 use crate::support::{A, ALL, B, Lan, SOON, eventually, frame};
 
-fn connect(lan: &Lan, name: &str) -> UnixStream {
+pub(crate) fn connect(lan: &Lan, name: &str) -> UnixStream {
     let (ours, theirs) = UnixStream::pair().unwrap();
     lan.switch.add_stream(ours, name).unwrap();
     theirs.set_read_timeout(Some(SOON)).unwrap();
@@ -16,14 +16,14 @@ fn connect(lan: &Lan, name: &str) -> UnixStream {
     theirs
 }
 
-fn send(stream: &mut UnixStream, frame: &[u8]) {
+pub(crate) fn send(stream: &mut UnixStream, frame: &[u8]) {
     stream
         .write_all(&u32::try_from(frame.len()).unwrap().to_be_bytes())
         .unwrap();
     stream.write_all(frame).unwrap();
 }
 
-fn recv(stream: &mut UnixStream) -> Vec<u8> {
+pub(crate) fn recv(stream: &mut UnixStream) -> Vec<u8> {
     let mut prefix = [0; 4];
     stream.read_exact(&mut prefix).expect("a frame, soon");
     let mut frame = vec![0; u32::from_be_bytes(prefix) as usize];

@@ -2,7 +2,8 @@
 
 use hotbed_switch::{End, Error, PortSettings, Segments, Tags};
 
-use crate::support::{A, ALL, B, Lan, eventually, frame};
+use crate::support::{A, ALL, B, Lan, eventually, frame, recv_datagram};
+use crate::{dgram, stream};
 
 fn set(lan: &Lan, name: &str, tags: Tags) {
     let settings = PortSettings {
@@ -93,4 +94,36 @@ fn a_port_with_an_mtu_takes_and_gives_no_more() {
     assert_eq!(small.recv(), tagged(7, &fits));
     assert_eq!(a.recv(), tagged(7, &fits));
     eventually("two drops", || lan.counters("small").drops.oversized == 2);
+}
+
+#[test]
+fn jumbo_frames_pass_all_transports_up_to_the_ports_mtu() {
+    let lan = Lan::start();
+    let (vde, mut stream) = (lan.client("vde"), stream::connect(&lan, "stream"));
+    let peer = dgram::peer(&lan, "dgram");
+    dgram::add(&lan, "dgram");
+    let small = lan.switch.add_local("small").unwrap();
+    lan.await_ports(4);
+    let settings = |mtu| {
+        Some(PortSettings {
+            mtu,
+            ..PortSettings::default()
+        })
+    };
+    for (name, mtu) in [("vde", 65_535), ("stream", 65_535), ("small", 1500)] {
+        lan.switch
+            .set_port(&End::from(name), settings(mtu))
+            .unwrap();
+    }
+    for (turn, payload) in [9000, 65_535].into_iter().enumerate() {
+        let jumbo = frame(ALL, A, &vec![turn as u8; payload]);
+        vde.send(&jumbo);
+        assert!(stream::recv(&mut stream) == jumbo && recv_datagram(&peer) == jumbo);
+        stream::send(&mut stream, &jumbo);
+        assert!(vde.recv() == jumbo && recv_datagram(&peer) == jumbo);
+        dgram::send(&lan, &peer, "dgram", &jumbo);
+        assert!(vde.recv() == jumbo && stream::recv(&mut stream) == jumbo);
+    }
+    assert_eq!(lan.counters("small").drops.oversized, 6);
+    assert_eq!(small.recv(&mut [0; 1514]), Ok(None));
 }
