@@ -156,6 +156,11 @@ impl<'m, M: GuestMemory> Batch<'m, M> {
             address: descriptor.addr().0,
             len: descriptor.len(),
         };
+        // What is not looked at now has to be in memory, too.
+        let cut = || match memory.check_range(descriptor.addr(), len, access) {
+            true => Ok(false),
+            false => Err(nowhere()),
+        };
         let slices = memory.get_slices(descriptor.addr(), len, access);
         for slice in slices.map_err(|_| nowhere())? {
             let slice = slice.map_err(|_| nowhere())?;
@@ -167,14 +172,14 @@ impl<'m, M: GuestMemory> Batch<'m, M> {
             }
             let room = BATCH_MAX - self.bytes;
             if self.slices.len() == PIECES_MAX || room == 0 {
-                return Ok(false);
+                return cut();
             }
             let here = wanted.min(room);
             self.slices
                 .push(slice.subslice(skipped, here).map_err(|_| nowhere())?);
             self.bytes += here;
             if here < wanted {
-                return Ok(false);
+                return cut();
             }
         }
         Ok(true)

@@ -11,6 +11,8 @@ mod bulk;
 mod commands;
 mod guest;
 mod hostile;
+#[cfg(all(feature = "device", target_arch = "x86_64"))]
+mod kvm;
 mod put;
 mod repeat;
 mod sys;
