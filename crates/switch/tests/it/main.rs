@@ -12,6 +12,7 @@ mod impair;
 mod local;
 mod namespace;
 mod qemu;
+mod stopped;
 mod stream;
 mod support;
 mod tags;
