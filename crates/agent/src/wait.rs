@@ -2,10 +2,10 @@
 //!
 //! [`begin`] makes a [`Watch`] of a request; the loop polls it whenever one of its descriptors is ready, or its time has come:
 //!
-//! - [`file`]: inotify on every folder that leads to the path.
+//! - [`mod@file`]: inotify on every folder that leads to the path.
 //! - [`port`], [`unix_socket`]: a tight local probe, because the kernel tells nobody that a socket begins to listen.
 //! - [`process`]: pidfds, and the kernel's process events.
-//! - [`unit`]: systemd's signals, over its own D-Bus socket; so are the phases of a boot.
+//! - [`mod@unit`]: systemd's signals, over its own D-Bus socket; so are the phases of a boot.
 //! - [`journal`]: what `journalctl --follow` writes, or the kernel's log where there is no journal.
 //!
 //! Invariants: a look never blocks, and what a watch holds (descriptors, children, rules of a bus) goes with it. Time comes in as
@@ -29,6 +29,8 @@ mod resolve;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests are I/O")]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod unit;
 mod unix_socket;
 
