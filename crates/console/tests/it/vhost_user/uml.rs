@@ -29,7 +29,10 @@ fn start(folder: &Path, socket: &Path) -> Result<Vmm, String> {
         format!("uml_dir={}/", folder.display()),
         format!("virtio_uml.device={}:3", socket.display()),
     ];
-    Ok(Vmm::start(KERNEL, &arguments))
+    let vmm = Vmm::start(KERNEL, &arguments);
+    // What it needs of its host, it tries before that.
+    vmm.wait_said("Linux version")?;
+    Ok(vmm)
 }
 
 /// A module of the kernel, whatever its version.

@@ -73,6 +73,18 @@ impl Vmm {
         }
     }
 
+    /// Waits until it says this. The error is what it says last, when it ends before.
+    pub(super) fn wait_said(&self, words: &str) -> Result<(), String> {
+        let until = Instant::now() + PATIENCE;
+        while !self.said().contains(words) {
+            if self.has_ended() || Instant::now() > until {
+                return Err(self.said().lines().last().unwrap_or("nothing").to_owned());
+            }
+            std::thread::sleep(SLICE / 10);
+        }
+        Ok(())
+    }
+
     /// Waits until it ends by itself, or until then.
     pub(super) fn wait_end(&self, until: Instant) {
         while !self.has_ended() && Instant::now() < until {
