@@ -244,17 +244,19 @@ impl Machine {
         begin: Instant,
         call: &Call<'_>,
     ) -> Result<Vec<u8>, Error> {
-        while run.agent.is_open() && run.is_running() && !shell.is_ready() {
+        let mut deadline = after(begin, self.site.boot_timeout);
+        let mut is_announced = false;
+        while run.agent.is_open() && run.is_running() && now() < deadline {
             let slice = call
                 .slice(&|| format!("{} boots", self.name()))?
-                .min(after(begin, self.site.boot_timeout));
+                .min(deadline);
             if run.agent.poll_ready(slice).is_some() {
                 return Ok(Vec::new());
             }
             // Looked at, not waited for; what is wrong with it is told below.
-            let is_late = now() >= after(begin, self.site.boot_timeout);
-            if is_late || !matches!(shell.poll_ready(now()), Ok(None)) {
-                break;
+            if !is_announced && !matches!(shell.poll_ready(now()), Ok(None)) {
+                is_announced = true;
+                deadline = deadline.min(now() + run.agent.patience());
             }
         }
         self.wait_for_shell(run, shell, begin, call)

@@ -11,7 +11,7 @@ use hotbed_console::agent::wire::{
     self, Exit, FailureKind, PAYLOAD_MAX, Program, Stderr, Stream, Wait,
 };
 use hotbed_console::agent::{self, Agent, Ended, Error as AgentError, Running};
-use hotbed_console::script::wants_own_bash;
+use hotbed_console::script::{REPEAT_GRACE, wants_own_bash};
 use hotbed_console::{Command, Error as ShellError, Until};
 
 use super::Machine;
@@ -220,7 +220,8 @@ impl Conversation<'_> {
         if script.contains('\0') {
             return Err(Error::Argument(ShellError::Nul.to_string()));
         }
-        let within = command.repeat.map(|repeat| repeat.within);
+        // One attempt at least has its time, however short the wait.
+        let within = command.repeat.map(|repeat| repeat.within.max(REPEAT_GRACE));
         let request = wire::Command {
             program: Program::Script {
                 own_bash: wants_own_bash(script),

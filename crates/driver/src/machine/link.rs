@@ -1,11 +1,20 @@
 //! The way to the agent of one run of QEMU, for as long as there is one.
 #![expect(clippy::disallowed_types, reason = "the I/O shell")]
 
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hotbed_console::agent::{Agent, Error as AgentError, Hello};
+
+use crate::call::now;
+use crate::process::wait_readable;
+
+/// How long a shell of the last boot may be there after it was told to reboot.
+const REBOOT: Duration = Duration::from_secs(20);
+/// How often is looked whether a guest that is to reboot has done so.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The way to an agent.
 #[derive(Debug)]
@@ -69,7 +78,11 @@ impl Link {
             (state.agent.clone()?, state.ending.clone())
         };
         match agent.poll_ready(until) {
-            Ok(Some(hello)) if ending.as_ref() == Some(&hello.boot_id) => None,
+            Ok(Some(hello)) if ending.as_ref() == Some(&hello.boot_id) => {
+                // Nothing tells when it will be gone.
+                let _ = wait_readable::<BorrowedFd<'_>>(&[], until.min(now() + LOOK));
+                None
+            }
             Ok(Some(hello)) => Some((agent, hello)),
             Ok(None) => None,
             Err(error) => {
@@ -93,10 +106,21 @@ impl Link {
         *boot != hello.boot_id
     }
 
+    /// How long to wait for the agent of a guest whose shell is there: not at all, but while an end of the last boot is waited for. Then
+    /// it may be the last boot's shell.
+    pub(crate) fn patience(&self) -> Duration {
+        match self.state().ending {
+            Some(_) => REBOOT,
+            None => Duration::ZERO,
+        }
+    }
+
     /// The guest is about to boot again.
-    pub(crate) fn expect_boot(&self) {
+    pub(crate) fn expect_boot(&self, now: Instant) {
+        // It may have answered after the guest took its first commands.
+        let present = self.poll_ready(now).map(|(_, hello)| hello.boot_id);
         let mut state = self.state();
-        state.ending = state.boot.take();
+        state.ending = state.boot.take().or(present);
     }
 
     /// Does without an agent for the rest of the run.

@@ -82,8 +82,10 @@ impl Machine {
         let mut shell = run
             .shell
             .take(call, &|| format!("rebooting {}", self.name()))?;
+        // What it said when it came up may lie there unheard, where the agent took the commands.
+        let _ = shell.poll_ready(now());
         shell.expect_ready();
-        run.agent.expect_boot();
+        run.agent.expect_boot(now());
         run.connected.store(false, Ordering::Release);
         Ok(())
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::command_line::{Accelerator, Parts, Sockets, image_machine, start_script};
 use super::keys::key_name;
 use super::quoting::{python_bytes, python_text, quote};
-use super::units::{systemctl, wait_for_unit_script};
+use super::units::{full_name, systemctl, wait_for_unit_script};
 use crate::config::{ImageKind, ImageMachine};
 
 fn machine() -> ImageMachine {
@@ -162,6 +162,23 @@ fn bytes_and_texts_are_shown_as_python_shows_them() {
     assert_eq!(python_bytes(b"'\"\\"), r#"b'\'"\\'"#);
     assert_eq!(python_text("ctrl-alt-delete"), "'ctrl-alt-delete'");
     assert_eq!(python_text("it's\t\u{1}é"), "\"it's\\t\\x01é\"");
+}
+
+#[test]
+fn names_of_units_are_completed_as_systemctl_does_it() {
+    for (given, full) in [
+        ("nginx", Some("nginx.service")),
+        ("nginx.service", Some("nginx.service")),
+        ("getty@tty1", Some("getty@tty1.service")),
+        ("multi-user.target", Some("multi-user.target")),
+        ("a.b", Some("a.b.service")),
+        ("/mnt", None),
+        ("ngin*", None),
+        ("--help", None),
+        ("", None),
+    ] {
+        assert_eq!(full_name(given).as_deref(), full, "{given}");
+    }
 }
 
 #[test]

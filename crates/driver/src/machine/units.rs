@@ -68,6 +68,21 @@ const STATES: [&str; 9] = [
     FINISHED,
 ];
 
+/// What the names of units end with.
+const KINDS: [&str; 11] = [
+    "service",
+    "socket",
+    "target",
+    "timer",
+    "mount",
+    "automount",
+    "path",
+    "device",
+    "slice",
+    "scope",
+    "swap",
+];
+
 impl Machine {
     /// Runs `systemctl <query>`, as `user` when one is given.
     ///
@@ -185,16 +200,28 @@ impl Machine {
         let begin = now();
         self.nested(&format!("waiting for unit {unit}{with}{to_be}"), || {
             let finished = state == FINISHED;
-            let wait = Wait::Unit {
-                unit: unit.to_owned(),
-                user: user.map(str::to_owned),
-                states: vec![if finished { "active" } else { state }.to_owned()],
-                or_fail: true,
-                finished,
+            let event = match full_name(unit) {
+                None => Event::Unknown,
+                Some(name) => {
+                    let wait = Wait::Unit {
+                        unit: name,
+                        user: user.map(str::to_owned),
+                        states: vec![if finished { "active" } else { state }.to_owned()],
+                        or_fail: true,
+                        finished,
+                    };
+                    self.wait_for_event(&wait, begin, timeout, call)?
+                }
             };
-            match self.wait_for_event(&wait, begin, timeout, call)? {
+            match event {
                 Event::Happened(_) => Ok(()),
-                Event::Refused(FailureKind::Hopeless, message) => Err(Error::TestFailed(message)),
+                Event::Refused(FailureKind::Hopeless, message) => {
+                    // In the test's own words for the unit.
+                    let named = full_name(unit).map(|name| format!("\"{name}\""));
+                    let message =
+                        message.replace(&named.unwrap_or_default(), &format!("\"{unit}\""));
+                    Err(Error::TestFailed(message))
+                }
                 // The words for it are those of `systemctl`.
                 Event::Refused(..) | Event::Unknown => {
                     self.wait_for_unit_by_script(unit, state, user, (begin, timeout), call)
@@ -325,6 +352,24 @@ pub(super) fn wait_for_unit_script(unit: &str, state: &str, user: Option<&str>) 
             .replace("@SHOW@", &show)
             .replace("@JOBS@", &jobs)
     )
+}
+
+/// The name of a unit as systemd has it, if `systemctl` would make nothing else of this one.
+pub(super) fn full_name(unit: &str) -> Option<String> {
+    let is_plain = unit
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte));
+    if unit.is_empty() || unit.starts_with('-') || !is_plain {
+        return None;
+    }
+    let is_full = unit
+        .rsplit_once('.')
+        .is_some_and(|(_, kind)| KINDS.contains(&kind));
+    Some(if is_full {
+        unit.to_owned()
+    } else {
+        format!("{unit}.service")
+    })
 }
 
 fn under_user(user: Option<&str>) -> String {
