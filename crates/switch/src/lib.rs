@@ -55,6 +55,7 @@ pub use report::{
     Totals,
 };
 pub use state::impair::{BadImpairment, Distribution, Impairment, Jitter, Loss, Rate};
+pub use state::queue::Overflow;
 pub use state::rules::{End, MTU_MAX, PortSettings, Way};
 pub use state::tags::{NoSegment, Segments, Tags};
 pub use state::{PortId, STATION_TTL, STATIONS_MAX};

@@ -13,7 +13,7 @@ use super::ruled::{Marks, Ruled};
 use super::token::Token;
 use crate::error::Error;
 use crate::report::{Counters, PortInfo, Totals};
-use crate::state::queue::Queue;
+use crate::state::queue::{Overflow, Queue};
 use crate::state::{PortId, Stations};
 use crate::sys::{BATCH, RecvBatch};
 use crate::wire::stream::{self, Deframer};
@@ -117,6 +117,7 @@ impl Fabric {
             counters: Counters::default(),
             pending: Vec::with_capacity(BATCH),
             queue: Queue::new(frames_max, bytes_max),
+            overflow: Overflow::default(),
             awaits_room: false,
         });
         let watched = epoll::add(&self.epoll, &port.socket, data(id), EventFlags::IN);
@@ -149,7 +150,7 @@ impl Fabric {
         slot.id = id.next();
         slot.marks = None;
         self.ruled.handle_port_gone(id);
-        self.totals.counters += port.counters;
+        self.totals.counters += port.counters();
         self.stations.handle_port_gone(id);
         true
     }
@@ -176,7 +177,7 @@ impl Fabric {
         let mut totals = self.totals;
         for slot in &self.slots {
             if let Some(port) = &slot.port {
-                totals.counters += port.counters;
+                totals.counters += port.counters();
             }
         }
         let stations = self.stations.counters();

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::report::Counters;
 use crate::state::PortId;
-use crate::state::queue::Queue;
+use crate::state::queue::{Overflow, Popped, Queue};
 use crate::sys::RecvBatch;
 use crate::wire::{FRAME_MAX, Span};
 
@@ -43,6 +43,8 @@ struct Side {
 #[derive(Debug)]
 struct State {
     queue: Queue,
+    /// What has left the queue for whom it is.
+    taken: Popped,
     is_closed: bool,
     is_signalled: bool,
 }
@@ -122,7 +124,9 @@ impl LocalPort {
                 let (head, tail) = room.split_at_mut(first.len());
                 head.copy_from_slice(first);
                 tail.copy_from_slice(second);
-                state.queue.pop_frames(1);
+                let popped = state.queue.pop_frames(1);
+                state.taken.frames += popped.frames;
+                state.taken.bytes += popped.bytes;
                 side.settle(&mut state);
                 Ok(Some(len))
             }
@@ -173,6 +177,7 @@ impl Queues {
             Ok(Side {
                 state: Mutex::new(State {
                     queue: Queue::new(frames_max, bytes_max),
+                    taken: Popped::default(),
                     is_closed: false,
                     is_signalled: false,
                 }),
@@ -209,23 +214,26 @@ impl Queues {
         Some(count)
     }
 
-    /// Gives frames to the user; those that do not fit are lost.
-    pub(super) fn send(&self, bytes: &[u8], frames: &[Span], counters: &mut Counters) {
+    /// Gives frames to the user; what does not fit is lost.
+    pub(super) fn send(
+        &self,
+        bytes: &[u8],
+        frames: &[Span],
+        overflow: Overflow,
+        counters: &mut Counters,
+    ) {
         let mut state = self.to_user.lock();
         for frame in frames {
-            if state.queue.push([frame.of(bytes), &[]], frame.len()) {
-                counters.frames_out += 1;
-                counters.bytes_out += frame.len() as u64;
-            } else {
-                counters.drops.queue_full += 1;
-            }
+            let pieces = [frame.of(bytes), &[]];
+            counters.drops.queue_full += state.queue.push_over(overflow, pieces, frame.len());
         }
         self.to_user.settle(&mut state);
     }
 
-    /// Counts the frames that wait for the user.
-    pub(super) fn waiting(&self) -> usize {
-        self.to_user.lock().queue.len()
+    /// Counts the frames that wait for the user, and those that the user has taken.
+    pub(super) fn to_user(&self) -> (usize, Popped) {
+        let state = self.to_user.lock();
+        (state.queue.len(), state.taken)
     }
 
     /// Says to both that the port is gone.

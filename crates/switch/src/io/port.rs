@@ -14,7 +14,7 @@ use super::vxlan::Tunnel;
 use super::{sockets, tap};
 use crate::report::{Counters, PortInfo, PortKind};
 use crate::state::PortId;
-use crate::state::queue::{Popped, Queue};
+use crate::state::queue::{Overflow, Popped, Queue};
 use crate::sys::{self, BATCH, RecvBatch};
 use crate::wire::stream::{self, Deframer};
 use crate::wire::{Span, vxlan};
@@ -73,6 +73,8 @@ pub(super) struct Port {
     /// Frames of the batch at hand that go out here.
     pub(super) pending: Vec<Span>,
     pub(super) queue: Queue,
+    /// What is lost when the queue is full.
+    pub(super) overflow: Overflow,
     /// Whether epoll was asked to say when the socket has room.
     pub(super) awaits_room: bool,
 }
@@ -88,17 +90,26 @@ impl Port {
             Transport::Local(_) => PortKind::Local,
         };
         let queued = match &self.transport {
-            Transport::Local(queues) => queues.waiting(),
+            Transport::Local(queues) => queues.to_user().0,
             _ => self.queue.len(),
         };
-        let name = self.name.clone();
         PortInfo {
             id: self.id,
-            name,
+            name: self.name.clone(),
             kind,
             queued,
-            counters: self.counters,
+            counters: self.counters(),
         }
+    }
+
+    /// Gives what went through.
+    pub(super) fn counters(&self) -> Counters {
+        let mut counters = self.counters;
+        if let Transport::Local(queues) = &self.transport {
+            let (_, taken) = queues.to_user();
+            (counters.frames_out, counters.bytes_out) = (taken.frames, taken.bytes);
+        }
+        counters
     }
 
     /// Sends the pending frames, which lie in `bytes`; what the socket has no room for waits in the queue.
@@ -112,7 +123,9 @@ impl Port {
             }
             Transport::Tap => tap::send(self, bytes, &pending),
             Transport::Vxlan(tunnel) => tunnel.send(now, bytes, &pending, &mut self.counters),
-            Transport::Local(queues) => queues.send(bytes, &pending, &mut self.counters),
+            Transport::Local(queues) => {
+                queues.send(bytes, &pending, self.overflow, &mut self.counters);
+            }
         }
         self.pending = pending;
         self.pending.clear();
@@ -309,7 +322,9 @@ impl Port {
                 let prefix_left = prefix.get(sent..).unwrap_or_default();
                 let frame_sent = sent.saturating_sub(stream::PREFIX_LEN);
                 let frame_left = frame.of(bytes).get(frame_sent..).unwrap_or_default();
-                return self.queue.push([prefix_left, frame_left], frame.len());
+                let fits = self.queue.push([prefix_left, frame_left], frame.len());
+                self.queue.begin_first();
+                return fits;
             }
             sent -= len;
             self.counters.frames_out += 1;
@@ -319,9 +334,7 @@ impl Port {
     }
 
     fn enqueue(&mut self, parts: [&[u8]; 2], frame_len: usize) {
-        if !self.queue.push(parts, frame_len) {
-            self.counters.drops.queue_full += 1;
-        }
+        self.counters.drops.queue_full += self.queue.push_over(self.overflow, parts, frame_len);
     }
 }
 

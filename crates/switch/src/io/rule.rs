@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Switch;
 use super::engine::Engine;
-use super::fabric::Fabric;
+use super::fabric::{Fabric, place_of};
 use super::ruled::{Marks, RuledLink, ends_of, link_between, link_from, link_to};
 use crate::error::Error;
 use crate::report::LinkInfo;
@@ -119,7 +119,7 @@ impl Switch {
         })
     }
 
-    /// Says what a port carries: its MTU, and what becomes of 802.1Q tags. `None` makes it as any other again.
+    /// Says what a port carries: its MTU, what becomes of 802.1Q tags, and which frames are lost when it is slow. `None` makes it as any other again.
     ///
     /// # Errors
     ///
@@ -180,7 +180,8 @@ impl Fabric {
             .iter()
             .map(|(id, name)| marks_for(rules, &wanted, knows_tags, *id, name))
             .collect();
-        let ids: Vec<_> = ports.iter().map(|(id, _)| *id).collect();
+        let overflow = |(id, name): &(PortId, &str)| (*id, rules.settings_of(*id, name).overflow);
+        let overflows: Vec<_> = ports.iter().map(overflow).collect();
         let before = std::mem::take(&mut self.ruled.links);
         for (link, (asked, stream)) in &wanted {
             let old = before.get(link);
@@ -200,9 +201,13 @@ impl Fabric {
             }
         }
         self.ruled.knows_tags = knows_tags;
-        for (id, marks) in ids.iter().zip(marks) {
-            if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == *id) {
-                slot.marks = marks.map(Box::new);
+        for ((id, overflow), marks) in overflows.into_iter().zip(marks) {
+            let Some(slot) = self.slots.get_mut(place_of(id)) else {
+                continue;
+            };
+            slot.marks = marks.map(Box::new);
+            if let Some(port) = &mut slot.port {
+                port.overflow = overflow;
             }
         }
         let links = &self.ruled.links;
@@ -295,6 +300,8 @@ fn marks_for(
         Way::Between { to, .. } => is_to(to),
         _ => false,
     });
+    let default = PortSettings::default();
+    let is_default = settings.mtu == default.mtu && settings.tags == default.tags;
     let marks = Marks {
         group: rules.group_of(id, name),
         from: wanted.contains_key(&link_from(id)),
@@ -307,6 +314,6 @@ fn marks_for(
         && !marks.between
         && !knows_tags
         && !rules.is_partitioned()
-        && marks.settings == PortSettings::default();
+        && is_default;
     (!is_plain).then_some(marks)
 }

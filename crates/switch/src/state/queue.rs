@@ -8,7 +8,18 @@ pub const QUEUE_FRAMES_MAX: usize = 1024;
 /// Bytes that wait for a port at most, unless it is told otherwise.
 pub const QUEUE_BYTES_MAX: usize = 1 << 20;
 
-/// A bounded queue of frames. When it is full, a new frame is lost: those that wait are older and go first.
+/// Which frame is lost when a port's queue is full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// The new one: what waits goes first. As a network card does.
+    #[default]
+    DropNewest,
+    /// Those that have waited for longest, until the new one fits: whoever looks late sees what is new. A frame that a
+    /// stream has taken in part stays, and then the new one is lost.
+    DropOldest,
+}
+
+/// A bounded queue of frames. What happens to a frame that does not fit is up to the caller: [`Overflow`].
 ///
 /// The ring is allocated when the first frame must wait, and kept: most ports never need one.
 #[derive(Debug)]
@@ -27,6 +38,8 @@ struct Waiting {
     left: u32,
     /// Bytes of the frame.
     frame_len: u32,
+    /// Some of it is gone already, so that the rest must follow.
+    has_begun: bool,
 }
 
 /// What left a queue.
@@ -84,8 +97,32 @@ impl Queue {
         self.waiting.push_back(Waiting {
             left: left as u32,
             frame_len: frame_len as u32,
+            has_begun: false,
         });
         true
+    }
+
+    /// Appends as [`Queue::push`] does, and makes room for it if need be; gives how many frames were lost for it, be it the
+    /// new one itself.
+    #[must_use]
+    pub fn push_over(&mut self, overflow: Overflow, parts: Pieces<'_>, frame_len: usize) -> u64 {
+        let mut lost = 0;
+        while !self.push(parts, frame_len) {
+            lost += 1;
+            let has_begun = self.waiting.front().is_none_or(|first| first.has_begun);
+            if overflow == Overflow::DropNewest || has_begun {
+                break;
+            }
+            self.pop_frames(1);
+        }
+        lost
+    }
+
+    /// Takes the first frame for one of which a part was sent.
+    pub fn begin_first(&mut self) {
+        if let Some(first) = self.waiting.front_mut() {
+            first.has_begun = true;
+        }
     }
 
     /// Gives the frames that wait, first come first.
@@ -129,6 +166,7 @@ impl Queue {
         while let Some(first) = self.waiting.front_mut() {
             if len < first.left as usize {
                 first.left -= len as u32;
+                first.has_begun |= len > 0;
                 self.head = self.wrap(self.head + len);
                 self.used -= len;
                 break;

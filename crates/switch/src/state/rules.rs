@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::PortId;
 use super::impair::Impairment;
+use super::queue::Overflow;
 use super::tags::Tags;
 use crate::wire::{FRAME_MAX, HEADER_LEN};
 
@@ -102,6 +103,8 @@ pub struct PortSettings {
     pub mtu: usize,
     /// What becomes of 802.1Q tags.
     pub tags: Tags,
+    /// Which frames are lost when the port is slow and its queue is full.
+    pub overflow: Overflow,
 }
 
 impl Default for PortSettings {
@@ -109,6 +112,7 @@ impl Default for PortSettings {
         PortSettings {
             mtu: MTU_MAX,
             tags: Tags::Transparent,
+            overflow: Overflow::DropNewest,
         }
     }
 }

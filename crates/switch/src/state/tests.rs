@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::queue::{Popped, Queue};
+use super::queue::{Overflow, Popped, Queue};
 use super::*;
 
 const A: PortId = PortId {
@@ -251,6 +251,31 @@ fn a_table_holds_nearly_as_many_stations_as_it_has_places() {
         "{known} of {} are known",
         STATIONS_MAX / 2
     );
+}
+
+#[test]
+fn a_full_queue_loses_the_newest_or_the_oldest_as_it_is_told() {
+    let mut queue = Queue::new(2, 100);
+    let mut push = |overflow, byte: u8, len| {
+        let lost = queue.push_over(overflow, [&vec![byte; len], &[]], len);
+        let kept: Vec<u8> = queue.frames().map(|pieces| pieces[0][0]).collect();
+        (lost, kept)
+    };
+    assert_eq!(push(Overflow::DropNewest, 1, 40), (0, vec![1]));
+    assert_eq!(push(Overflow::DropNewest, 2, 40), (0, vec![1, 2]));
+    assert_eq!(push(Overflow::DropNewest, 3, 1), (1, vec![1, 2]));
+    assert_eq!(push(Overflow::DropOldest, 4, 1), (1, vec![2, 4]));
+    assert_eq!(push(Overflow::DropOldest, 5, 100), (2, vec![5]));
+    assert_eq!(
+        push(Overflow::DropOldest, 6, 101),
+        (2, vec![]),
+        "it never fits"
+    );
+    assert_eq!(push(Overflow::DropOldest, 7, 50), (0, vec![7]));
+    assert_eq!(queue.pop_bytes(10), Popped::default());
+    let lost = queue.push_over(Overflow::DropOldest, [&[8; 90], &[]], 90);
+    assert_eq!(lost, 1, "what a stream has begun must be finished");
+    assert_eq!(queue.len(), 1);
 }
 
 #[test]

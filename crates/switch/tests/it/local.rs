@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use hotbed_switch::wire::FRAME_MAX;
-use hotbed_switch::{Config, LocalPort, PortKind, RecvError, SendError};
+use hotbed_switch::{
+    Config, End, LocalPort, Overflow, PortKind, PortSettings, RecvError, SendError,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::support::{A, ALL, B, Lan, SOON, eventually, frame};
@@ -83,6 +85,41 @@ fn a_program_that_does_not_look_loses_frames_by_count_and_delays_nobody() {
     for number in 0..10 {
         assert_eq!(recv(&lazy), frame(ALL, A, &[number]), "the oldest are kept");
     }
+    assert_eq!(lan.counters("lazy").frames_out, 10);
+}
+
+#[test]
+fn a_port_can_be_told_to_lose_what_is_oldest() {
+    let lan = Lan::with(Config {
+        queue_frames_max: 10,
+        ..Config::default()
+    });
+    let (lazy, slow) = (lan.switch.add_local("lazy").unwrap(), lan.client("slow"));
+    for name in ["lazy", "slow"] {
+        let settings = PortSettings {
+            overflow: Overflow::DropOldest,
+            ..PortSettings::default()
+        };
+        lan.switch
+            .set_port(&End::from(name), Some(settings))
+            .unwrap();
+    }
+    let (a, b) = (lan.client("a"), lan.client("b"));
+    for number in 0..1000_u32 {
+        a.send(&frame(ALL, A, &number.to_be_bytes()));
+        b.recv();
+    }
+    eventually("the rest to be lost", || {
+        lan.counters("lazy").drops.queue_full == 990
+    });
+    for number in 990..1000_u32 {
+        assert_eq!(recv(&lazy), frame(ALL, A, &number.to_be_bytes()));
+    }
+    let mut last = Vec::new();
+    while last != frame(ALL, A, &999_u32.to_be_bytes()) {
+        last = slow.recv();
+    }
+    assert!(lan.counters("slow").drops.queue_full > 0);
 }
 
 #[test]
