@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Command, Stdio};
 
 /// What every command has, unless it says otherwise, as the backdoor shell gives it.
@@ -25,6 +26,9 @@ pub(crate) struct Environment {
     log: Option<File>,
     directory: &'static str,
 }
+
+/// Where NixOS has its programs.
+const NIXOS: &str = "/run/current-system/sw/bin";
 
 /// Where commands run that do not say where.
 const DIRECTORIES: [&str; 2] = ["/tmp", "/"];
@@ -49,6 +53,10 @@ impl Environment {
             } else {
                 variables.entry(name.into()).or_insert_with(|| value.into());
             }
+        }
+        if std::path::Path::new(NIXOS).is_dir() {
+            let path = format!("/run/wrappers/bin:{NIXOS}:{}", DEFAULTS[0].1);
+            variables.insert("PATH".into(), path.into());
         }
         for name in [
             "INVOCATION_ID",
@@ -136,7 +144,9 @@ fn find_directory() -> &'static str {
 
 fn open_log() -> Option<File> {
     let mut options = File::options();
-    options.write(true);
+    // It is nobody's controlling terminal.
+    let flags = rustix::fs::OFlags::NOCTTY.bits();
+    options.write(true).custom_flags(flags.cast_signed());
     let paths = ["/dev/console", "/dev/kmsg"];
     paths.iter().find_map(|path| options.open(path).ok())
 }

@@ -7,7 +7,7 @@ use rustix::process::{Pid, WaitOptions};
 use rustix::system::{RebootCommand, reboot};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// A program that is to run as long as the machine does.
 #[derive(Debug)]
 struct Service {
-    program: &'static str,
+    program: PathBuf,
     pid: Option<Pid>,
     start_at: Instant,
 }
@@ -41,7 +41,7 @@ pub(crate) fn run() -> ! {
     mount_cgroups();
     let signals = SIGNALS.map(|(signal, _)| listen(signal));
     let now = Instant::now();
-    let mut services = ["/sbin/backdoor", "/proc/self/exe"].map(|program| Service {
+    let mut services = [PathBuf::from("/sbin/backdoor"), own_program()].map(|program| Service {
         program,
         pid: None,
         start_at: now,
@@ -74,12 +74,14 @@ impl Service {
             return;
         }
         self.start_at = now + RESPAWN_PAUSE;
-        let mut command = Command::new(self.program);
+        let mut command = Command::new(&self.program);
         command.stdin(Stdio::null());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         match command.spawn() {
             Ok(child) => self.pid = Some(Pid::from_child(&child)),
-            Err(error) => crate::tree::complain(&format!("cannot start {}: {error}", self.program)),
+            Err(error) => {
+                crate::tree::complain(&format!("cannot start {}: {error}", self.program.display()))
+            }
         }
     }
 
@@ -124,6 +126,13 @@ fn listen(signal: i32) -> Option<UnixStream> {
 fn took(signal: Option<&UnixStream>) -> bool {
     let mut bytes = [0; 64];
     signal.is_some_and(|signal| rustix::io::read(signal, &mut bytes).is_ok_and(|len| len > 0))
+}
+
+/// Where we are, by name if we still have one.
+fn own_program() -> PathBuf {
+    let link = PathBuf::from("/proc/self/exe");
+    let name = std::fs::read_link(&link).ok().filter(|name| name.exists());
+    name.unwrap_or(link)
 }
 
 /// Mounts the cgroup file system where nothing is: the agent ends commands by it.

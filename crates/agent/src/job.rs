@@ -27,8 +27,9 @@ use spawn::Own;
 /// After so long, what was killed counts as dead.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 
-/// Output that something holds open is looked at again at this pace.
-const HELD_INTERVAL: Duration = Duration::from_millis(20);
+/// Output that something holds open is looked at again after such pauses.
+const HELD_MIN: Duration = Duration::from_millis(10);
+const HELD_MAX: Duration = Duration::from_millis(500);
 
 /// How much of what a helper of ours says is told.
 const MESSAGE_MAX: usize = 4096;
@@ -82,6 +83,7 @@ pub(crate) struct Job {
     pub(crate) watch_at: Option<Instant>,
     /// When to look whether its output is still held open.
     look_at: Option<Instant>,
+    look_pause: Duration,
     /// Something that it has started goes on.
     pub(crate) leaves_something: bool,
     /// Its start was told, with the number of its process.
@@ -116,6 +118,7 @@ impl Job {
             has_more: false,
             watch_at: None,
             look_at: None,
+            look_pause: Duration::ZERO,
             leaves_something: false,
             started: false,
         })
@@ -153,9 +156,20 @@ impl Job {
         self.has_more
     }
 
-    /// Its output is held open by something that it left, or is not any more.
-    pub(crate) fn look_again(&mut self, is_held: bool, now: Instant) {
-        self.look_at = is_held.then_some(now + HELD_INTERVAL);
+    /// Its output is held open by something that it left: the longer, the less often that is looked at.
+    pub(crate) fn look_again(&mut self, now: Instant) {
+        self.look_pause = (self.look_pause * 3 / 2).clamp(HELD_MIN, HELD_MAX);
+        self.look_at = Some(now + self.look_pause);
+    }
+
+    /// There is more to be sent before that is looked at.
+    pub(crate) fn forget_look(&mut self) {
+        self.look_at = None;
+    }
+
+    /// Whether it was looked at a moment ago.
+    pub(crate) fn was_looked_at(&self, now: Instant) -> bool {
+        self.look_at.is_some_and(|at| at > now)
     }
 
     /// Tells that it runs.

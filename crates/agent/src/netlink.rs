@@ -27,6 +27,7 @@ const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
 const IFF_UP: u32 = 1;
 const IFA_F_NODAD: u32 = 2;
+const SCOPE_HOST: u8 = 254;
 const SCOPE_LINK: u8 = 253;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -100,7 +101,8 @@ fn set_link(socket: &OwnedFd, index: u32, mac: Option<[u8; 6]>, up: bool) -> Res
 
 fn new_address(index: u32, address: IpAddr, len: u8) -> Vec<u8> {
     let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
-    let mut body = vec![family, len, 0, 0];
+    let scope = if address.is_loopback() { SCOPE_HOST } else { 0 };
+    let mut body = vec![family, len, 0, scope];
     body.extend_from_slice(&index.to_ne_bytes());
     match address {
         IpAddr::V4(address) => {

@@ -289,7 +289,11 @@ impl Core {
         let Some(exit) = job.exit else {
             return Some(job);
         };
-        if !is_whole && !job.is_given_up(now) || self.is_held_open(&mut job, now) {
+        if !is_whole && !job.is_given_up(now) {
+            job.forget_look();
+            return Some(job);
+        }
+        if self.is_held_open(&mut job, now) {
             return Some(job);
         }
         self.leave_place(&mut job);
@@ -338,14 +342,15 @@ impl Core {
         let Some(shell) = self.shell(index).filter(|_| job.killed.is_none()) else {
             return false;
         };
-        let tree = shell.tree();
-        if !tree.has_left() {
-            job.leaves_something = false;
-            return false;
+        if job.was_looked_at(now) {
+            return true;
         }
-        job.leaves_something = true;
-        let is_held = tree.holds_pipe();
-        job.look_again(is_held, now);
+        let tree = shell.tree();
+        job.leaves_something = tree.has_left();
+        let is_held = job.leaves_something && tree.holds_pipe();
+        if is_held {
+            job.look_again(now);
+        }
         is_held
     }
 

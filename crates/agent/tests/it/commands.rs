@@ -22,7 +22,7 @@ fn a_script_gives_its_output_and_its_status() {
 #[test]
 fn scripts_run_as_bash_with_e_u_and_pipefail_does() {
     let (_guest, agent) = start();
-    let cases: [(&str, &str, u8); 14] = [
+    let cases: [(&str, &str, u8); 15] = [
         ("false; echo no", "", 1),
         ("false | true", "", 1),
         ("echo $nothing", "", 1),
@@ -36,6 +36,7 @@ fn scripts_run_as_bash_with_e_u_and_pipefail_does() {
             0,
         ),
         ("cat; echo end", "end\n", 0),
+        ("yes | head -1", "y\n", 141),
         ("echo $-", "ehuBc\n", 0),
         ("pwd", "/tmp\n", 0),
         (

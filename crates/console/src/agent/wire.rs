@@ -303,7 +303,7 @@ pub struct Size {
 pub enum Exit {
     /// With an exit status.
     Code(u8),
-    /// By a signal.
+    /// By a signal. Of a script in a shared shell that is not known: it is `Code(128 + its number)` then, as shells have it.
     Signal(u8),
 }
 
