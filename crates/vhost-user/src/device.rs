@@ -36,6 +36,11 @@ pub trait Device {
     /// Takes what the driver wrote to the configuration space. What cannot be written there is ignored.
     fn write_config(&mut self, offset: u32, data: &[u8]);
 
+    /// Whether the configuration space is here. For a network card QEMU has its own, and warns when it is offered another.
+    fn has_config(&self) -> bool {
+        true
+    }
+
     /// Learns that a queue runs now, or does so no longer.
     ///
     /// A front end that goes away stops all queues. While this is called, none of the queue's buffers is borrowed.

@@ -167,9 +167,11 @@ impl<D: Device> Core<D> {
         let mut offered = VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::BACKEND_REQ
-            | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::RESET_DEVICE
             | VhostUserProtocolFeatures::LOG_SHMFD;
+        if self.device.has_config() {
+            offered |= VhostUserProtocolFeatures::CONFIG;
+        }
         if self.device.has_state() {
             offered |= VhostUserProtocolFeatures::DEVICE_STATE;
         }
