@@ -378,3 +378,35 @@ fn used_device_is_as_new_after_a_reset() {
     console.reset();
     assert_eq!(console.save(), fresh);
 }
+
+/// The corpus of the fuzz target, and all its beginnings up to a page.
+#[test]
+fn fuzz_corpus_does_no_harm() {
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fuzz/corpus/console_device"
+    );
+    let mut inputs = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        let input = std::fs::read(entry.unwrap().path()).unwrap();
+        fuzz(&input);
+        for len in (0..input.len()).step_by(509) {
+            fuzz(&input[..len]);
+        }
+        inputs += 1;
+    }
+    assert!(inputs >= 8, "{inputs} inputs: where is the corpus?");
+}
+
+proptest::proptest! {
+    #[test]
+    fn random_memory_does_no_harm(
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0x1800),
+        calls in proptest::collection::vec(proptest::num::u8::ANY, 0..128),
+    ) {
+        let mut input = bytes;
+        input.resize(0x4000, 0);
+        input.extend(calls);
+        fuzz(&input);
+    }
+}

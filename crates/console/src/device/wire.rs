@@ -51,7 +51,7 @@ pub struct Size {
 
 /// In which order a resize message has its two numbers.
 ///
-/// The standard and Linux did not always agree: kernels before 6.15 read the rows first. A message does not tell which order
+/// The standard and Linux did not always agree: for many years, Linux read the rows first. A message does not tell which order
 /// it has, and a kernel does not tell which one it reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ResizeOrder {
