@@ -249,7 +249,7 @@ impl Conversation<'_> {
             .map_err(|error| self.failed(error))
     }
 
-    fn wait(
+    pub(crate) fn wait(
         &self,
         wait: &Wait,
         begin: Instant,

@@ -62,15 +62,11 @@ impl Machine {
     ///
     /// [`Error::NoAgent`], or when the guest is lost or the call ends before.
     pub fn ping(&self, call: &Call<'_>) -> Result<(), Error> {
-        let answered = self.with_agent(call, |conversation| conversation.ping(call))?;
-        answered.ok_or_else(|| Error::NoAgent {
-            what: "a ping".to_owned(),
-            machine: self.name().to_owned(),
-            why: self
-                .present_run()
-                .map(|run| run.agent.why_not())
-                .unwrap_or_default(),
-        })
+        let run = self.connected(call)?;
+        match self.awaited_conversation(&run, call)? {
+            Some(conversation) => conversation.ping(call),
+            None => Err(self.no_agent("a ping".to_owned(), run.agent.why_not())),
+        }
     }
 
     fn wait_by_agent(
@@ -82,16 +78,27 @@ impl Machine {
     ) -> Result<String, Error> {
         let begin = now();
         self.nested(&format!("waiting for {what}"), || {
-            match self.wait_for_event(wait, begin, timeout, call)? {
+            let run = self.connected(call)?;
+            let event = match self.awaited_conversation(&run, call)? {
+                Some(conversation) => conversation.wait(wait, begin, timeout, call)?,
+                None => Event::Unknown,
+            };
+            match event {
                 Event::Happened(found) => Ok(found),
                 Event::Refused(FailureKind::Invalid, message) => Err(Error::Argument(message)),
                 Event::Refused(kind, message) => Err(refused(self.name(), kind, &message)),
-                Event::Unknown => Err(Error::NoAgent {
-                    what: format!("to wait for {what}"),
-                    machine: self.name().to_owned(),
-                    why: self.connected(call)?.agent.why_not(),
-                }),
+                Event::Unknown => {
+                    Err(self.no_agent(format!("to wait for {what}"), run.agent.why_not()))
+                }
             }
         })
+    }
+
+    fn no_agent(&self, what: String, why: String) -> Error {
+        Error::NoAgent {
+            what,
+            machine: self.name().to_owned(),
+            why,
+        }
     }
 }
