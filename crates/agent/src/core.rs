@@ -65,6 +65,8 @@ pub(crate) struct Core {
     is_test: bool,
     session: Option<u64>,
     is_greeted: bool,
+    /// The port is watched for room, as it had none.
+    is_stuck: bool,
     operations: BTreeMap<Id, Operation>,
     /// What something came for.
     touched: BTreeSet<Id>,
@@ -121,11 +123,13 @@ impl Source {
     }
 }
 
-/// Descriptors are watched for both, by edges.
+/// Descriptors are watched by edges.
 const EDGES: epoll::EventFlags = epoll::EventFlags::IN
-    .union(epoll::EventFlags::OUT)
     .union(epoll::EventFlags::RDHUP)
     .union(epoll::EventFlags::ET);
+
+/// Those that are written to.
+const OUT_EDGES: epoll::EventFlags = EDGES.union(epoll::EventFlags::OUT);
 
 impl Core {
     /// Prepares the service.
@@ -146,6 +150,7 @@ impl Core {
             is_test,
             session: None,
             is_greeted: false,
+            is_stuck: false,
             operations: BTreeMap::new(),
             touched: BTreeSet::new(),
             blocked: BTreeSet::new(),
@@ -201,7 +206,12 @@ impl Core {
     }
 
     fn watch(&self, fd: impl std::os::fd::AsFd, source: Source, number: u32) -> Result<(), Errno> {
-        epoll::add(&self.epoll, fd, source.token(number), EDGES)
+        let flags = if source == Source::JobInput {
+            OUT_EDGES
+        } else {
+            EDGES
+        };
+        epoll::add(&self.epoll, fd, source.token(number), flags)
     }
 
     fn handle_ready(
@@ -259,6 +269,7 @@ impl Core {
                 self.port.close();
                 return;
             }
+            self.is_stuck = false;
             // A host that believes in a session learns that there is none.
             encode_preamble(0, &mut self.port.out);
             self.flush();
@@ -426,6 +437,15 @@ impl Core {
     fn flush(&mut self) {
         if !self.port.flush() {
             self.handle_hangup();
+        }
+        // Each message that is taken makes room; to be told so would be to be woken for nothing.
+        let is_stuck = self.port.backlog() > 0;
+        if is_stuck != self.is_stuck
+            && let Some(fd) = self.port.fd()
+        {
+            self.is_stuck = is_stuck;
+            let flags = if is_stuck { OUT_EDGES } else { EDGES };
+            let _ = epoll::modify(&self.epoll, fd, Source::Port.token(0), flags);
         }
         for index in std::mem::take(&mut self.idle_shells) {
             if let Some(shell) = self.shells.get(index).and_then(Option::as_ref) {

@@ -318,19 +318,22 @@ impl Core {
         let Some(shell) = self.shells.get_mut(index).and_then(Option::as_mut) else {
             return true;
         };
-        if let Some(child) = shell.child() {
+        let child = shell.child();
+        if let Some(child) = child {
             job.tell_start(child, &mut self.port);
         }
         shell.stdout.handle_ready();
         shell.stderr.handle_ready();
-        if std::mem::take(&mut job.watch_at).is_some() && job.exit.is_none() {
-            shell.is_watched = true;
+        if job.exit.is_none() && !std::mem::replace(&mut shell.is_watched, true) {
             let token = Source::ShellOutput.token(u32::try_from(index).unwrap_or(u32::MAX));
             for output in [&shell.stdout, &shell.stderr] {
                 // What cannot be watched is read at the end.
                 let _ = epoll::add(&self.epoll, &output.fd, token, super::EDGES);
             }
         }
+        // A shell that was just started takes its time to fork.
+        let is_late = job.exit.is_none() && child.is_none();
+        job.watch_at = is_late.then(|| now + WATCH_AFTER);
         true
     }
 

@@ -363,3 +363,22 @@ fn the_agent_holds_no_more_descriptors_than_before() {
     }
     assert_eq!(count(&guest), before);
 }
+
+#[test]
+fn the_number_of_a_process_is_told_however_slow_its_shell_starts() {
+    for _ in 0..5 {
+        // The first script may come before the first shell is there.
+        let (_guest, agent) = start();
+        let all: Vec<_> = (0..6)
+            .map(|_| {
+                agent
+                    .start(&script("exec sleep 60"), b"exec sleep 60")
+                    .unwrap()
+            })
+            .collect();
+        assert!(
+            all.iter()
+                .all(|running| running.pid(soon()).unwrap().is_some())
+        );
+    }
+}
