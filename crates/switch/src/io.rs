@@ -3,7 +3,7 @@
 //! - [`Switch`]: the handle. What it is asked becomes a job for the switch's thread.
 //! - `engine`: that thread: one epoll loop. `fabric` has the ports; `port` sends and queues.
 //! - `forward`: the way of a frame. `rule`, `ruled`: that way where something was asked of ports and links.
-//! - `vde`, `sockets`, `tap`, `vxlan`, `local`: how ports come to be. `capture`: the file, and the thread that writes it.
+//! - `vde`, `sockets`, `tap`, `vxlan`, `local`: how ports come to be. `record`, `capture`: the file, and the thread that writes it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
@@ -20,7 +20,6 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::SocketType;
 
-use self::capture::Capture;
 use self::engine::{Engine, Job, Listener};
 use self::fabric::Fabric;
 use self::local::Queues;
@@ -29,7 +28,7 @@ use self::token::Token;
 use self::vde::Directory;
 use self::vxlan::Tunnel;
 use crate::error::Error;
-use crate::report::{CaptureSummary, PortInfo, StationInfo, Totals};
+use crate::report::{PortInfo, StationInfo, Totals};
 use crate::state::delay::{DELAYED_BYTES_MAX, DELAYED_FRAMES_MAX};
 use crate::state::queue::{QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX};
 use crate::state::{PortId, STATION_TTL, STATIONS_MAX, Stations};
@@ -41,6 +40,7 @@ mod fabric;
 mod forward;
 mod local;
 mod port;
+mod record;
 mod rule;
 mod ruled;
 mod sockets;
@@ -49,6 +49,7 @@ mod token;
 mod vde;
 mod vxlan;
 
+pub use capture::CaptureOptions;
 pub use local::{LocalPort, RecvError, SendError};
 pub use vxlan::Vxlan;
 
@@ -312,33 +313,6 @@ impl Switch {
     pub fn totals(&self) -> Totals {
         self.call(|engine| engine.fabric.totals())
             .unwrap_or_default()
-    }
-
-    /// Writes every frame that comes in from now on to a pcapng file, with an interface for each port.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::CaptureRunning`], or [`Error::Capture`] when the file cannot be made.
-    pub fn start_capture(&self, path: &Path) -> Result<(), Error> {
-        if let Some(running) = self.call(|engine| engine.running_capture())? {
-            return Err(Error::CaptureRunning(running));
-        }
-        // Here, not in the switch's thread: to open a pipe or a file far away takes its time.
-        let capture = Capture::start(path.to_owned()).map_err(|source| Error::Capture {
-            path: path.to_owned(),
-            source,
-        })?;
-        self.call(|engine| engine.start_capture(capture))?
-    }
-
-    /// Ends the capture; when it returns, the file is whole.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NoCapture`], or [`Error::Capture`] when the file could not be written.
-    pub fn stop_capture(&self) -> Result<CaptureSummary, Error> {
-        let capture = self.call(|engine| engine.fabric.capture.take())?;
-        capture.ok_or(Error::NoCapture)?.finish()
     }
 
     /// Gives the name it was started with.

@@ -49,7 +49,7 @@ mod sys;
 pub mod wire;
 
 pub use error::Error;
-pub use io::{Config, LocalPort, PORTS_MAX, RecvError, SendError, Switch, Vxlan};
+pub use io::{CaptureOptions, Config, LocalPort, PORTS_MAX, RecvError, SendError, Switch, Vxlan};
 pub use report::{
     CaptureSummary, Counters, Drops, LinkCounters, LinkInfo, PortInfo, PortKind, StationInfo,
     Totals,

@@ -5,10 +5,12 @@
 //! - [`stream`]: frames behind their lengths, as `qemu -netdev stream` has them.
 //! - [`tag`]: 802.1Q tags.
 //! - [`vxlan`]: what is in front of a frame on its way to another host.
+//! - [`filter`]: expressions that say which frames are meant.
 //! - [`pcapng`]: the blocks of a capture file.
 
 use std::fmt;
 
+pub mod filter;
 pub mod pcapng;
 pub mod stream;
 pub mod tag;

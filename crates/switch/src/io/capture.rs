@@ -11,18 +11,36 @@ use std::time::{Duration, SystemTime};
 use crate::error::Error;
 use crate::report::CaptureSummary;
 use crate::state::PortId;
-use crate::wire::pcapng;
+use crate::state::rules::End;
+use crate::wire::filter::Filter;
+use crate::wire::pcapng::{self, Direction};
 
 /// Bytes of blocks that are gathered at most before frames are lost.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
+/// Captures of a switch at a time at most.
+pub(super) const CAPTURES_MAX: usize = 16;
+
 /// Chunks that wait for the disk at most.
 const CHUNKS_MAX: usize = 4;
+
+/// What is captured.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CaptureOptions {
+    /// The ports of which every frame is captured, in both directions. `None`: of all ports, but only as they come in, so
+    /// that each frame is there once.
+    pub ports: Option<Vec<End>>,
+    /// The frames that are captured; `None`: all.
+    pub filter: Option<Filter>,
+}
 
 /// The switch's end of a capture.
 #[derive(Debug)]
 pub(super) struct Capture {
     pub(super) path: PathBuf,
+    /// The one that [`Switch::start_capture`](super::Switch::start_capture) started.
+    pub(super) is_main: bool,
+    options: CaptureOptions,
     chunk: Vec<u8>,
     full: SyncSender<Vec<u8>>,
     empty: Receiver<Vec<u8>>,
@@ -36,7 +54,11 @@ pub(super) struct Capture {
 
 impl Capture {
     /// Makes the file, and starts the thread that writes it.
-    pub(super) fn start(path: PathBuf) -> io::Result<Capture> {
+    pub(super) fn start(
+        path: PathBuf,
+        is_main: bool,
+        options: CaptureOptions,
+    ) -> io::Result<Capture> {
         let mut file = File::create(&path)?;
         let (full, chunks) = sync_channel::<Vec<u8>>(CHUNKS_MAX);
         let (recycle, empty) = sync_channel::<Vec<u8>>(CHUNKS_MAX);
@@ -54,6 +76,8 @@ impl Capture {
         pcapng::section(&mut chunk);
         Ok(Capture {
             path,
+            is_main,
+            options,
             chunk,
             full,
             empty,
@@ -65,8 +89,15 @@ impl Capture {
         })
     }
 
-    /// Gives a port an interface in the file.
+    /// Gives a port an interface in the file, if it is one of those that are captured.
     pub(super) fn add_port(&mut self, id: PortId, name: &str) {
+        let ports = &self.options.ports;
+        if ports
+            .as_ref()
+            .is_some_and(|ports| !ports.iter().any(|end| end.is(id, name)))
+        {
+            return;
+        }
         let place = usize::from(id.number());
         if self.interfaces.len() <= place {
             self.interfaces.resize(place + 1, None);
@@ -83,8 +114,13 @@ impl Capture {
             .unwrap_or_default();
     }
 
-    /// Takes a frame that came in by a port.
-    pub(super) fn record(&mut self, id: PortId, frame: &[u8]) {
+    /// Tells whether it has frames that go out.
+    pub(super) fn has_both_directions(&self) -> bool {
+        self.options.ports.is_some()
+    }
+
+    /// Takes a frame that passed a port.
+    pub(super) fn record(&mut self, id: PortId, direction: Direction, frame: &[u8]) {
         let interface = self
             .interfaces
             .get(usize::from(id.number()))
@@ -93,6 +129,10 @@ impl Capture {
         let Some((_, interface)) = interface.filter(|(owner, _)| *owner == id) else {
             return;
         };
+        let filter = &self.options.filter;
+        if filter.as_ref().is_some_and(|filter| !filter.matches(frame)) {
+            return;
+        }
         if self.chunk.len() + pcapng::packet_len(frame.len()) > CHUNK_BYTES_MAX {
             self.flush();
         }
@@ -100,7 +140,13 @@ impl Capture {
             self.summary.frames_lost += 1;
             return;
         }
-        pcapng::packet(&mut self.chunk, interface, self.batch_time, frame);
+        pcapng::packet(
+            &mut self.chunk,
+            interface,
+            direction,
+            self.batch_time,
+            frame,
+        );
         self.summary.frames += 1;
         self.summary.bytes += frame.len() as u64;
     }

@@ -12,7 +12,7 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketFlags};
 
-use super::capture::Capture;
+use super::capture::{CAPTURES_MAX, Capture};
 use super::fabric::Fabric;
 use super::port::Transport;
 use super::sockets;
@@ -103,11 +103,11 @@ impl Engine {
             if self.upkeep_at.is_some_and(|at| at <= now) {
                 self.handle_upkeep(now);
             }
-            if let Some(capture) = &mut self.fabric.capture {
+            for capture in &mut self.fabric.captures {
                 capture.flush();
             }
         }
-        if let Some(capture) = self.fabric.capture.take() {
+        for capture in self.fabric.captures {
             let _ = capture.finish(); // Nobody asked for it: there is nobody to tell.
         }
     }
@@ -191,22 +191,30 @@ impl Engine {
         Ok(id)
     }
 
-    pub(super) fn running_capture(&self) -> Option<PathBuf> {
-        self.fabric
-            .capture
-            .as_ref()
-            .map(|capture| capture.path.clone())
+    /// Tells whether a capture can be started.
+    pub(super) fn check_capture(&self, path: &Path, is_main: bool) -> Result<(), Error> {
+        let captures = &self.fabric.captures;
+        let collides = |capture: &&Capture| capture.path == path || is_main && capture.is_main;
+        match captures.iter().find(collides) {
+            Some(running) => Err(Error::CaptureRunning(running.path.clone())),
+            None if captures.len() >= CAPTURES_MAX => Err(Error::TooManyRules(CAPTURES_MAX)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn start_capture(&mut self, mut capture: Capture) -> Result<(), Error> {
-        if let Some(running) = self.running_capture() {
-            return Err(Error::CaptureRunning(running)); // Somebody was quicker.
-        }
+        self.check_capture(&capture.path, capture.is_main)?; // Somebody may have been quicker.
         for port in self.fabric.ports_mut() {
             capture.add_port(port.id, &port.name);
         }
-        self.fabric.capture = Some(capture);
+        self.fabric.captures.push(capture);
         Ok(())
+    }
+
+    pub(super) fn take_capture(&mut self, is_it: impl Fn(&Capture) -> bool) -> Option<Capture> {
+        let captures = &mut self.fabric.captures;
+        let place = captures.iter().position(is_it)?;
+        Some(captures.remove(place))
     }
 
     /// Accepts one connection; epoll comes back for the next.

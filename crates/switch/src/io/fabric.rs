@@ -29,7 +29,7 @@ pub(super) struct Fabric {
     /// Ports that have pending frames.
     pub(super) touched: Vec<PortId>,
     pub(super) ruled: Ruled,
-    pub(super) capture: Option<Capture>,
+    pub(super) captures: Vec<Capture>,
     /// Of ports that are gone, and of the switch as such.
     pub(super) totals: Totals,
 }
@@ -51,7 +51,7 @@ impl Fabric {
             slots: Vec::new(),
             stations,
             touched: Vec::new(),
-            capture: None,
+            captures: Vec::new(),
             totals: Totals::default(),
         }
     }
@@ -125,7 +125,7 @@ impl Fabric {
             name: port.name.clone(),
             source: errno.into(),
         })?;
-        if let Some(capture) = &mut self.capture {
+        for capture in &mut self.captures {
             capture.add_port(id, &port.name);
         }
         if let Some(slot) = self.slots.get_mut(place_of(id)) {

@@ -6,6 +6,7 @@ use super::fabric::{Fabric, place_of, port_in, settle};
 use super::port::Link;
 use crate::report::Counters;
 use crate::state::{Egress, PortId};
+use crate::wire::pcapng::Direction;
 use crate::wire::{Frame, Span};
 
 impl Fabric {
@@ -20,8 +21,8 @@ impl Fabric {
     ) -> Counters {
         let mut came_in = Counters::default();
         let is_ruled = self.marks_of(ingress).is_some();
-        if let Some(capture) = &mut self.capture {
-            capture.begin_batch(SystemTime::now());
+        if !self.captures.is_empty() {
+            self.begin_captures();
         }
         for span in spans {
             let frame_bytes = span.of(bytes);
@@ -32,8 +33,8 @@ impl Fabric {
             };
             came_in.frames_in += 1;
             came_in.bytes_in += span.len() as u64;
-            if let Some(capture) = &mut self.capture {
-                capture.record(ingress, frame_bytes);
+            for capture in &mut self.captures {
+                capture.record(ingress, Direction::In, frame_bytes);
             }
             if is_ruled {
                 self.handle_ruled(now, ingress, bytes, span, &mut came_in.drops);
@@ -43,6 +44,14 @@ impl Fabric {
         }
         self.flush(now, bytes);
         came_in
+    }
+
+    /// Takes the time for the frames of a batch, once for all of them.
+    pub(super) fn begin_captures(&mut self) {
+        let now = SystemTime::now();
+        for capture in &mut self.captures {
+            capture.begin_batch(now);
+        }
     }
 
     /// Gives a frame to the ports that it is for.
@@ -110,6 +119,13 @@ impl Fabric {
             let Some(port) = port_in(&mut self.slots, id) else {
                 continue;
             };
+            for capture in &mut self.captures {
+                if capture.has_both_directions() {
+                    for span in &port.pending {
+                        capture.record(id, Direction::Out, span.of(bytes));
+                    }
+                }
+            }
             let link = port.flush(now, bytes);
             settle(&self.epoll, port);
             if link == Link::Down {

@@ -274,6 +274,9 @@ impl Fabric {
     /// Takes frames out of the queue that have arrived by `now`, and has them go on.
     pub(super) fn release(&mut self, now: Instant) {
         let mut released = std::mem::take(&mut self.ruled.released);
+        if !self.captures.is_empty() {
+            self.begin_captures();
+        }
         for _ in 0..RELEASE_MAX / BATCH {
             released.clear();
             let mut count = 0;

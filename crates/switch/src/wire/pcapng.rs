@@ -11,6 +11,8 @@ const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 const LINKTYPE_ETHERNET: u16 = 1;
 const OPTION_END: u16 = 0;
 const OPTION_USER_APPLICATION: u16 = 4;
+const OPTION_FLAGS: u16 = 2;
+const FLAGS_OUTBOUND: u32 = 2;
 const OPTION_INTERFACE_NAME: u16 = 2;
 const OPTION_TIME_RESOLUTION: u16 = 9;
 /// Ten to the minus nine.
@@ -43,8 +45,23 @@ pub fn interface(out: &mut Vec<u8>, name: &str) {
     });
 }
 
-/// Appends a frame that came in by `interface`, so long after 1970.
-pub fn packet(out: &mut Vec<u8>, interface: u32, since_1970: Duration, frame: &[u8]) {
+/// Which way a frame went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// It came in by its port. Said by no flag, as most captures have such frames alone.
+    In,
+    /// It went out by its port.
+    Out,
+}
+
+/// Appends a frame that passed `interface`, so long after 1970.
+pub fn packet(
+    out: &mut Vec<u8>,
+    interface: u32,
+    direction: Direction,
+    since_1970: Duration,
+    frame: &[u8],
+) {
     block(out, ENHANCED_PACKET, |out| {
         let nanos = u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX);
         let [low, high] = [nanos & 0xffff_ffff, nanos >> 32];
@@ -56,12 +73,16 @@ pub fn packet(out: &mut Vec<u8>, interface: u32, since_1970: Duration, frame: &[
         out.extend_from_slice(&len); // on the wire.
         out.extend_from_slice(frame);
         pad(out, frame.len());
+        if direction == Direction::Out {
+            option(out, OPTION_FLAGS, &FLAGS_OUTBOUND.to_le_bytes());
+            option(out, OPTION_END, b"");
+        }
     });
 }
 
-/// Gives the bytes that [`packet`] appends.
+/// Gives the most bytes that [`packet`] appends.
 pub fn packet_len(frame_len: usize) -> usize {
-    12 + 20 + frame_len.next_multiple_of(4)
+    12 + 20 + frame_len.next_multiple_of(4) + 12
 }
 
 fn block(out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Vec<u8>)) {

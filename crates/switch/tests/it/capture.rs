@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use hotbed_switch::Error;
+use hotbed_switch::wire::filter::Filter;
+use hotbed_switch::{CaptureOptions, End, Error};
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 
 use crate::support::{A, ALL, B, Lan, VdeClient, eventually, frame};
@@ -194,4 +196,65 @@ fn exchange(a: &VdeClient, b: &VdeClient) {
         a.send(&frame(ALL, A, b""));
         assert_eq!(b.recv(), frame(ALL, A, b""));
     }
+}
+
+#[test]
+fn a_port_is_captured_in_both_directions_and_by_a_filter_beside_the_whole() {
+    let lan = Lan::start();
+    let (a, b) = (lan.client("alpha"), lan.client("beta"));
+    lan.await_ports(2);
+    let (whole, part) = (lan.path("whole.pcapng"), lan.path("part.pcapng"));
+    let options = CaptureOptions {
+        ports: Some(vec![End::from("beta"), End::from("late")]),
+        filter: Some(Filter::parse("not less 60").unwrap()),
+    };
+    lan.switch.start_capture(&whole).unwrap();
+    lan.switch.start_capture_of(&part, &options).unwrap();
+    let again = lan.switch.start_capture_of(&part, &options);
+    assert!(matches!(again, Err(Error::CaptureRunning(_))));
+    let late = lan.client("late");
+    let long = |number| frame(ALL, A, &[number; 100]);
+    a.send(&long(1));
+    a.send(&frame(ALL, A, b"too short"));
+    for client in [&b, &late] {
+        client.recv();
+        client.recv();
+    }
+    b.send(&long(2));
+    assert_eq!(late.recv(), long(2));
+    assert_eq!(a.recv(), long(2));
+    let summary = lan.switch.stop_capture_of(&part).unwrap();
+    assert_eq!((summary.frames, summary.frames_lost), (4, 0));
+    let stopped = lan.switch.stop_capture_of(&part);
+    assert!(matches!(stopped, Err(Error::NoCapture)));
+    assert_eq!(lan.switch.stop_capture().unwrap().frames, 3);
+    assert_eq!(read(&whole).0, ["alpha", "beta", "late"]);
+
+    let (names, frames) = read(&part);
+    assert_eq!(names, ["beta", "late"]);
+    let frames = frames
+        .into_iter()
+        .map(|(interface, _, bytes)| (interface, bytes));
+    let seen: Vec<_> = frames.zip(directions(&part)).collect();
+    let (sent, came) = (Some(2), None);
+    // The first frame goes out by both, in any order; then `beta`'s comes in, and goes out by `late`.
+    for expected in [((0, long(1)), sent), ((1, long(1)), sent)] {
+        assert!(seen[..2].contains(&expected));
+    }
+    assert_eq!(seen[2..], [((0, long(2)), came), ((1, long(2)), sent)]);
+}
+
+/// Gives the flags of each frame: 2 is outbound.
+fn directions(path: &std::path::Path) -> Vec<Option<u32>> {
+    let mut reader = PcapNgReader::new(File::open(path).unwrap()).unwrap();
+    let mut found = Vec::new();
+    while let Some(block) = reader.next_block() {
+        if let Block::EnhancedPacket(packet) = block.unwrap() {
+            found.push(packet.options.iter().find_map(|option| match option {
+                EnhancedPacketOption::Flags(flags) => Some(*flags),
+                _ => None,
+            }));
+        }
+    }
+    found
 }
