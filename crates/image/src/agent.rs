@@ -56,6 +56,12 @@ impl Agent {
         &self.path
     }
 
+    /// A digest of what goes into guests (hexadecimal).
+    #[must_use]
+    pub fn digest(&self) -> String {
+        crate::key::digest(&self.archive)
+    }
+
     /// Puts it into an initramfs that [`Image::write_initrd`](crate::Image::write_initrd) has written.
     ///
     /// # Errors

@@ -14,9 +14,12 @@
 mod entry;
 mod list;
 mod lock;
+mod store;
 
-pub(crate) use entry::{Entry, Notes};
+pub(crate) use entry::Entry;
+pub use entry::Notes;
 pub use list::Listed;
+pub use store::Stored;
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;

@@ -4,9 +4,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use rustix::fs::SeekFrom;
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
@@ -87,6 +88,38 @@ pub(crate) fn digest(path: &Path) -> Result<String, Error> {
     hash().map_err(failed("cannot read", path))
 }
 
+/// The SHA-256 of the blocks of a file that are not all zeros, each after its offset, and of the file's size; in hexadecimal.
+///
+/// It does not matter which blocks of zeros are holes; holes are not read.
+pub(crate) fn sparse_digest(path: &Path) -> Result<String, Error> {
+    let hash = || -> io::Result<String> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        let mut hasher = Sha256::new();
+        let mut block = vec![0; SPARSE_BLOCK];
+        let mut at = 0;
+        while at < size {
+            at = match rustix::fs::seek(&file, SeekFrom::Data(at)) {
+                Ok(data) => data / SPARSE_BLOCK as u64 * SPARSE_BLOCK as u64,
+                Err(rustix::io::Errno::NXIO) => break,
+                Err(error) => return Err(error.into()),
+            };
+            let len =
+                usize::try_from(size - at).map_or(SPARSE_BLOCK, |left| left.min(SPARSE_BLOCK));
+            let block = &mut block[..len];
+            file.read_exact_at(block, at)?;
+            if block.iter().any(|&byte| byte != 0) {
+                hasher.update(at.to_le_bytes());
+                hasher.update(block);
+            }
+            at += len as u64;
+        }
+        hasher.update(size.to_le_bytes());
+        Ok(hex(&hasher.finalize()))
+    };
+    hash().map_err(failed("cannot read", path))
+}
+
 /// Turns an I/O error into ours.
 pub(crate) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
@@ -111,3 +144,6 @@ impl io::Write for HashWriter<'_> {
         Ok(())
     }
 }
+
+/// How much of a sparse file is looked at at once.
+const SPARSE_BLOCK: usize = 1 << 16;

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::Error;
 use crate::initramfs::Initramfs;
 use crate::key::KeyBuilder;
+use crate::reseed;
 
 /// The name, the interfaces and the neighbours of one machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,6 +80,15 @@ impl Identity {
         Ok(())
     }
 
+    /// A digest of what goes into the guest (hexadecimal).
+    ///
+    /// # Errors
+    ///
+    /// As of [`check`](Self::check).
+    pub fn digest(&self) -> Result<String, Error> {
+        Ok(crate::key::digest(&self.archive()?))
+    }
+
     /// The archive that is appended to an image's initramfs.
     pub(crate) fn archive(&self) -> Result<Vec<u8>, Error> {
         self.check()?;
@@ -95,7 +105,8 @@ impl Identity {
                 "etc/hotbed/interfaces",
                 0o644,
                 self.interfaces_file().as_bytes(),
-            )
+            )?;
+            archive.file(RESEED, 0o755, &reseed::program())
         };
         write().map_err(|error| Error::InvalidIdentity(error.to_string()))?;
         archive
@@ -198,6 +209,8 @@ fn wrong<T>(message: String) -> Result<T, Error> {
     Err(Error::InvalidIdentity(message))
 }
 
+/// Where a guest without an agent finds the program; the driver knows the name.
+const RESEED: &str = "hotbed-reseed";
 /// Names that Linux itself uses.
 const RESERVED: [&str; 5] = [".", "..", "lo", "all", "default"];
 const LABEL_MAX: usize = 63;

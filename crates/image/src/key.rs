@@ -3,14 +3,15 @@
 use sha2::{Digest, Sha256};
 
 /// Collects named inputs; each is framed by its length, so that no two lists of inputs give the same bytes.
-#[derive(Clone)]
-pub(crate) struct KeyBuilder {
+#[derive(Debug, Clone)]
+pub struct KeyBuilder {
     hasher: Sha256,
 }
 
 impl KeyBuilder {
     /// Starts the key of an entry of this kind; `FORMAT` covers what no other input shows.
-    pub(crate) fn new(kind: &str) -> Self {
+    #[must_use]
+    pub fn new(kind: &str) -> Self {
         let builder = Self {
             hasher: Sha256::new(),
         };
@@ -20,7 +21,8 @@ impl KeyBuilder {
     }
 
     /// Takes one input.
-    pub(crate) fn input(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+    #[must_use]
+    pub fn input(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         for part in [name.as_bytes(), value.as_ref()] {
             self.hasher.update((part.len() as u64).to_le_bytes());
             self.hasher.update(part);
@@ -29,7 +31,8 @@ impl KeyBuilder {
     }
 
     /// Takes many inputs of one name, with their number.
-    pub(crate) fn inputs<T: AsRef<[u8]>>(
+    #[must_use]
+    pub fn inputs<T: AsRef<[u8]>>(
         self,
         name: &str,
         values: impl ExactSizeIterator<Item = T>,
@@ -39,7 +42,8 @@ impl KeyBuilder {
     }
 
     /// The key, in hexadecimal.
-    pub(crate) fn finish(self) -> String {
+    #[must_use]
+    pub fn finish(self) -> String {
         hex(&self.hasher.finalize())
     }
 }

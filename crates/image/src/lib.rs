@@ -31,6 +31,7 @@ mod modules;
 mod pin;
 mod programs;
 mod progress;
+mod reseed;
 mod sources;
 pub mod spec;
 mod stage1;
@@ -42,6 +43,7 @@ pub use cache::Cache;
 pub use error::Error;
 pub use identity::{Identity, Interface};
 pub use image::{Image, Kind, LogConsole};
+pub use key::KeyBuilder;
 pub use progress::{Progress, Silent};
 pub use spec::{DebianSpec, FileSpec, Spec};
 

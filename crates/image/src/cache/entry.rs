@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::files;
 
-/// Small facts that a build keeps beside its files.
-pub(crate) type Notes = BTreeMap<String, String>;
+/// Small facts that are kept beside an entry's files.
+pub type Notes = BTreeMap<String, String>;
 
 /// A published entry.
 #[derive(Debug)]
@@ -32,6 +32,16 @@ impl Entry {
         is_whole.then(|| Self {
             folder: folder.to_owned(),
             notes: manifest.notes,
+        })
+    }
+
+    /// Whether every byte of the entry in `folder` is what was put there.
+    pub(super) fn is_sound(folder: &Path) -> bool {
+        Manifest::read(folder).is_some_and(|manifest| {
+            let mut files = manifest.files.iter();
+            files.all(|(name, seal)| {
+                digest(&folder.join(name)).is_ok_and(|digest| digest == seal.digest)
+            })
         })
     }
 
@@ -59,7 +69,7 @@ pub(super) fn seal(folder: &Path, notes: Notes) -> Result<(), Error> {
         let path = folder.join(&name);
         files::sync(&path)?;
         let stamp = Stamp::read(&path)?;
-        let digest = files::digest(&path)?;
+        let digest = digest(&path)?;
         sealed.insert(name.to_string_lossy().into_owned(), Seal { stamp, digest });
     }
     let manifest = Manifest {
@@ -73,6 +83,18 @@ pub(super) fn seal(folder: &Path, notes: Notes) -> Result<(), Error> {
     })?;
     files::write(&folder.join(MANIFEST), text.as_bytes())?;
     files::sync(folder)
+}
+
+/// The digest of a file's content; holes cost nothing in one that is called sparse.
+fn digest(path: &Path) -> Result<String, Error> {
+    if path
+        .extension()
+        .is_some_and(|extension| extension == SPARSE)
+    {
+        files::sparse_digest(path)
+    } else {
+        files::digest(path)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,7 +123,7 @@ impl Seal {
         };
         stamp == self.stamp
             || (stamp.size == self.stamp.size
-                && files::digest(path).is_ok_and(|digest| digest == self.digest))
+                && digest(path).is_ok_and(|digest| digest == self.digest))
     }
 }
 
@@ -124,5 +146,7 @@ impl Stamp {
     }
 }
 
+/// The extension of files with holes.
+const SPARSE: &str = "sparse";
 const MANIFEST: &str = "manifest.json";
 const MANIFEST_MAX: u64 = 1 << 20;

@@ -1,10 +1,11 @@
 //! What a cache holds, for people.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::Cache;
+use super::{Cache, store};
 use crate::{Error, files};
 
 /// One thing that was built and is kept.
@@ -15,10 +16,12 @@ pub struct Listed {
     pub kind: String,
     /// The digest of what went in (hexadecimal).
     pub key: String,
-    /// The bytes of its files.
+    /// The bytes that its files take on the disk.
     pub bytes: u64,
     /// When it was built.
     pub built: SystemTime,
+    /// When it was of use last; of entries for which that is not kept, when it was built.
+    pub used: SystemTime,
 }
 
 impl Cache {
@@ -41,6 +44,7 @@ impl Cache {
                     key: key.to_owned(),
                     bytes,
                     built,
+                    used: store::used(&folder.join(&*name), built),
                 });
             }
         }
@@ -49,11 +53,15 @@ impl Cache {
     }
 }
 
+/// What `st_blocks` counts in.
+const BLOCK: u64 = 512;
+
 /// How many bytes an entry has, and since when; `None` when it is not there (any more).
 fn measure(folder: &Path) -> Option<(u64, SystemTime)> {
     let mut bytes = 0;
     for name in files::names(folder).ok()? {
-        bytes += fs::symlink_metadata(folder.join(name)).ok()?.len();
+        let file = fs::symlink_metadata(folder.join(name)).ok()?;
+        bytes += file.len().min(file.blocks() * BLOCK);
     }
     let built = fs::metadata(folder).ok()?.modified().ok()?;
     Some((bytes, built))

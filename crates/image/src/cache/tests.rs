@@ -168,3 +168,61 @@ fn whoever_waits_can_give_up() {
         Err(Error::Interrupted)
     ));
 }
+
+fn store(cache: &Cache, key: &str) -> Stored {
+    let fill = |folder: &Path| {
+        let file = File::create(folder.join("ram.sparse")).unwrap();
+        file.set_len(64 << 20).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[1; 1 << 20], 32 << 20).unwrap();
+        Ok(Notes::from([("way".to_owned(), "file".to_owned())]))
+    };
+    cache.store("snapshot", key, &Silent, fill).unwrap()
+}
+
+#[test]
+fn what_others_keep_is_found_again_and_takes_the_room_of_its_data_only() {
+    let (_folder, cache) = cache();
+    assert!(cache.stored("snapshot", "aa").is_none());
+    store(&cache, "aa");
+    let found = cache.stored("snapshot", "aa").unwrap();
+    assert_eq!(found.note("way").unwrap(), "file");
+    assert_eq!(
+        fs::metadata(found.path("ram.sparse")).unwrap().len(),
+        64 << 20
+    );
+    assert!(cache.list().unwrap()[0].bytes < 2 << 20);
+    cache.remove("snapshot", "aa").unwrap();
+    assert!(cache.stored("snapshot", "aa").is_none());
+    cache.remove("snapshot", "aa").unwrap();
+}
+
+#[test]
+fn what_was_of_no_use_for_longest_goes_first() {
+    let (_folder, cache) = cache();
+    for (key, age) in [("aa", 30), ("bb", 10), ("cc", 20)] {
+        let used = store(&cache, key).path("used");
+        let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(2_000_000 - age);
+        File::create(used).unwrap().set_modified(then).unwrap();
+    }
+    obtain(&cache, &AtomicUsize::new(0));
+    let gone = cache.trim("snapshot", 5 << 19).unwrap();
+    assert_eq!(gone.len(), 1);
+    assert_eq!(gone[0].key, "aa");
+    assert!(cache.stored("snapshot", "cc").is_some());
+    assert_eq!(cache.list().unwrap().len(), 3, "other kinds stay");
+}
+
+#[test]
+fn a_byte_that_changed_is_found_though_size_and_time_are_the_same() {
+    let (_folder, cache) = cache();
+    store(&cache, "aa");
+    let path = store(&cache, "bb").path("ram.sparse");
+    assert!(cache.verify().unwrap().is_empty());
+    let time = fs::metadata(&path).unwrap().modified().unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[2], 33 << 20).unwrap();
+    file.set_modified(time).unwrap();
+    let gone = cache.verify().unwrap();
+    assert_eq!(gone.len(), 1);
+    assert_eq!((&*gone[0].key, cache.list().unwrap().len()), ("bb", 1));
+}
