@@ -30,8 +30,8 @@ fn start(folder: &Path, socket: &Path) -> Result<Vmm, String> {
         format!("virtio_uml.device={}:3", socket.display()),
     ];
     let vmm = Vmm::start(KERNEL, &arguments);
-    // What it needs of its host, it tries before that.
-    vmm.wait_said("Linux version")?;
+    // What it needs of its host it tries first, and this last; then it talks to us.
+    vmm.wait_said("PROT_EXEC mmap")?;
     Ok(vmm)
 }
 
