@@ -239,7 +239,7 @@ mod tests {
         let begin = Instant::now();
         let mut resolver = Resolver::new("no-such-host.invalid", 1).unwrap();
         assert!(matches!(resolver.look(begin), Addresses::Unknown));
-        assert!(begin.elapsed() < Duration::from_millis(500));
+        assert!(begin.elapsed() < Duration::from_secs(2));
         let done = resolver
             .interest()
             .0

@@ -48,7 +48,7 @@ fn port_is_found_within_20_ms_of_its_opening() {
     assert!(found(&mut waiting, LONG).is_some());
     // The machine that runs the tests may be busy: a bound that catches a wait that is late by design.
     assert!(
-        begin.elapsed() < Duration::from_millis(100),
+        begin.elapsed() < Duration::from_millis(500),
         "{:?}",
         begin.elapsed()
     );
@@ -96,8 +96,7 @@ fn server_that_takes_no_more_connections_does_not_hide_a_later_one() {
     assert!(is_quiet(&mut waiting, SHORT));
     assert!(!waiting.attempts.is_empty());
     drop(full);
-    // Whoever was in the queue is taken out of it, and attempts that follow are answered long before the first one's packet
-    // is sent again.
+    // Whoever was in the queue is taken out of it.
     let begin = Instant::now();
     while begin.elapsed() < SHORT {
         let mut fds = [PollFd::new(&socket, PollFlags::IN)];
@@ -107,7 +106,9 @@ fn server_that_takes_no_more_connections_does_not_hide_a_later_one() {
         }
         drop(rustix::net::accept(&socket).unwrap());
     }
-    assert!(found(&mut waiting, Duration::from_millis(800)).is_some());
+    // The next attempt is answered, and nobody waits for the first one's packet to be sent again.
+    let next = begin + SILENT_PAUSE[1];
+    assert!(waiting.poll(next).unwrap().is_some());
 }
 
 #[test]
