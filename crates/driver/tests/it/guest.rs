@@ -5,9 +5,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use hotbed_driver::machine::Activity;
+use hotbed_driver::machine::program::{Program, Task};
 use hotbed_driver::{Error, TestConfig};
 
-use crate::support::{Bed, Took, call, run, timed};
+use crate::support::{Bed, Took, call, has_agent, run, timed};
 
 pub(crate) const SOON: Duration = Duration::from_secs(120);
 
@@ -198,4 +199,74 @@ fn broken_qemu_arguments_are_answered_with_qemus_own_words() {
         error.contains("'no-such-device' is not a valid device model name"),
         "{error}"
     );
+}
+
+#[test]
+fn without_an_agent_a_guest_does_the_same_by_its_shell() {
+    let _turn = one_at_a_time();
+    let bed = bed("[machines.m]\nagent = false");
+    let m = bed.m();
+    assert_eq!(run(m, "echo hi; exit 3"), (3, "hi\n".to_owned()));
+    asks_for_the_same(&bed);
+    assert!(matches!(m.ping(&call()), Err(Error::NoAgent { .. })));
+}
+
+#[test]
+fn agent_takes_many_commands_at_once() {
+    if !has_agent() {
+        return;
+    }
+    let _turn = one_at_a_time();
+    let bed = bed("[machines.m]");
+    let m = bed.m();
+    m.ping(&call()).unwrap();
+    asks_for_the_same(&bed);
+    let ((), time) = timed(|| {
+        std::thread::scope(|scope| {
+            for number in 0..64 {
+                scope.spawn(move || {
+                    let command = format!("sleep 1; echo {number}");
+                    assert_eq!(run(m, &command), (0, format!("{number}\n")));
+                });
+            }
+        });
+    });
+    eprintln!("64 commands of 1 s at once: {time:?}");
+    time.at_least(Duration::from_secs(1));
+    // Each has to start first, and they share a processor.
+    time.at_most(Duration::from_secs(10));
+}
+
+/// Asks for what does not depend on the way into the guest.
+fn asks_for_the_same(bed: &Bed) {
+    let m = bed.m();
+    let task = Task {
+        environment: vec![("NAME".to_owned(), Some("it".to_owned()))],
+        directory: Some("/etc".to_owned()),
+        ..Task::new(Program::Script(
+            "cat; echo $NAME; pwd; echo no >&2; exit 7".to_owned(),
+        ))
+    };
+    let finished = m.run_task(&task, Some(b"in\n"), &call()).unwrap();
+    assert_eq!(
+        (finished.status, &*finished.stdout, &*finished.stderr),
+        (7, &b"in\nit\n/etc\n"[..], &b"no\n"[..])
+    );
+    let data: Vec<u8> = (0..300_000_u32).map(|i| (i >> 3) as u8).collect();
+    m.write("/tmp/new/file", &data, 0o640, &call()).unwrap();
+    assert_eq!(
+        run(m, "stat -c '%a %s %u' /tmp/new/file"),
+        (0, "640 300000 0\n".to_owned())
+    );
+    assert!(m.read("/tmp/new/file", &call()).unwrap() == data);
+    let out = bed.directory.path().join("out");
+    m.get("/tmp/new", &out, &call()).unwrap();
+    same(&out.join("file"), &data);
+    m.put(&out, "/tmp/again", &call()).unwrap();
+    m.succeed(&["cmp /tmp/new/file /tmp/again/file"], None, &call())
+        .unwrap();
+    assert!(matches!(
+        m.read("/no/such/file", &call()),
+        Err(Error::TestFailed(_))
+    ));
 }
