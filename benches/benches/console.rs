@@ -1,14 +1,15 @@
 //! The console's device core: bulk and small messages through guest memory, in this process, beside `memcpy` of as much.
 //!
-//! `console/to_host/…`: the guest offers a chain, the device hands out its memory, the host copies it out: that copy is the
-//! only one. `console/lend/…` is the same without it. `console/to_guest/…`: the device copies the host's bytes into the
-//! buffers of a chain. What the guest itself would do is one store per chain. `console/memcpy/…` copies as much between
-//! two buffers of ours. A case is the bytes of a chain and the buffers that they lie in.
+//! `console/to_host/…/device`: the guest offers a chain, the device hands out its memory, the host copies it out: that copy is
+//! the only one. `console/lend/…` is the same without it. `console/to_guest/…/device`: the device copies the host's bytes into
+//! the buffers of a chain. What the guest itself would do is one store per chain. `…/memcpy`, right before each, copies as
+//! much between two buffers of ours. A case is the bytes of a chain and the buffers that they lie in.
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use hotbed_console::device::{Config, Console, Port, Stop, wire};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -37,7 +38,7 @@ const DATA: u64 = 0x10_0000;
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 
-criterion_group!(benches, memcpy, to_host, lend, to_guest);
+criterion_group!(benches, to_host, lend, to_guest);
 criterion_main!(benches);
 
 /// A queue whose every slot offers the same chain.
@@ -106,30 +107,28 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at % 251) as u8).collect()
 }
 
-fn memcpy(c: &mut Criterion) {
-    let mut group = c.benchmark_group("console/memcpy");
-    for len in [16, 4096, 64 << 10, 256 << 10, 1 << 20] {
-        group.throughput(Throughput::Bytes(len as u64));
-        let (from, mut to) = (pattern(len), vec![0; len]);
-        group.bench_function(BenchmarkId::from_parameter(len), |b| {
-            b.iter(|| {
-                black_box(&mut to[..]).copy_from_slice(black_box(&from[..]));
-                assert_eq!(to[len - 1], from[len - 1], "nothing was copied");
-            });
+/// Copies as much between two buffers of ours.
+fn memcpy(group: &mut BenchmarkGroup<'_, WallTime>, len: usize, buffers: usize) {
+    let (from, mut to) = (pattern(len), vec![0; len]);
+    group.bench_function(format!("{len}_in_{buffers}/memcpy"), |b| {
+        b.iter(|| {
+            black_box(&mut to[..]).copy_from_slice(black_box(&from[..]));
+            assert_eq!(to[len - 1], from[len - 1], "nothing was copied");
         });
-    }
+    });
 }
 
 fn to_host(c: &mut Criterion) {
     let mut group = c.benchmark_group("console/to_host");
     for (len, buffers) in CASES {
         group.throughput(Throughput::Bytes(len as u64));
+        memcpy(&mut group, len, buffers);
         let mut guest = Guest::new(len, buffers, 0);
         let from = pattern(len);
         let data = GuestAddress(DATA);
         guest.memory.write_slice(&from, data).expect("memory");
         let (mut console, mut to) = (console(), vec![0; len]);
-        group.bench_function(case(len, buffers), |b| {
+        group.bench_function(format!("{len}_in_{buffers}/device"), |b| {
             b.iter(|| {
                 guest.offer();
                 let received = console.receive(0, &guest.memory, &mut guest.queue);
@@ -149,7 +148,7 @@ fn lend(c: &mut Criterion) {
     for (len, buffers) in CASES {
         let mut guest = Guest::new(len, buffers, 0);
         let mut console = console();
-        group.bench_function(case(len, buffers), |b| {
+        group.bench_function(format!("{len}_in_{buffers}"), |b| {
             b.iter(|| {
                 guest.offer();
                 let received = console.receive(0, &guest.memory, &mut guest.queue);
@@ -167,10 +166,11 @@ fn to_guest(c: &mut Criterion) {
     let mut group = c.benchmark_group("console/to_guest");
     for (len, buffers) in CASES {
         group.throughput(Throughput::Bytes(len as u64));
+        memcpy(&mut group, len, buffers);
         let mut guest = Guest::new(len, buffers, WRITE);
         let from = pattern(len);
         let mut console = console();
-        group.bench_function(case(len, buffers), |b| {
+        group.bench_function(format!("{len}_in_{buffers}/device"), |b| {
             b.iter(|| {
                 guest.offer();
                 let mut source = black_box(&from[..]);
@@ -185,8 +185,4 @@ fn to_guest(c: &mut Criterion) {
         guest.memory.read_slice(&mut to, data).expect("memory");
         assert!(to == from, "wrong bytes are not worth timing");
     }
-}
-
-fn case(len: usize, buffers: usize) -> BenchmarkId {
-    BenchmarkId::from_parameter(format!("{len}_in_{buffers}"))
 }
