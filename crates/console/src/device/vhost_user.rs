@@ -23,6 +23,7 @@ use super::wire::Size;
 
 mod bridge;
 mod carrier;
+mod data;
 mod running;
 mod unit;
 

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hotbed_vhost_user::virtio_queue::{Queue, QueueT as _};
-use hotbed_vhost_user::{Connection, Event, Listener, Memory, Parts, Poller, Ring};
+use hotbed_vhost_user::{Connection, Event, Listener, Memory, Parts, Poller};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::bridge::Bridge;
+use super::data::{notify, pump_from_guest, pump_to_guest, receive, send};
 use super::unit::Unit;
 use super::{Error, Happened};
 use crate::device::console::{Config, Console, PORTS_MAX, Sent, Stop};
@@ -25,9 +26,6 @@ use crate::device::wire::Size;
 
 /// Events taken from epoll at a time.
 const EVENTS_MAX: usize = 32;
-
-/// How often in a row a port's data are moved one way before the others have their turn.
-const ROUNDS_MAX: usize = 16;
 
 /// No single wait in the kernel is longer than this.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -362,8 +360,8 @@ impl Carrier {
         let before = [receive.queue().next_used(), transmit.queue().next_used()];
         let (to, from) = (receive.queue(), transmit.queue());
         let control = parts.device.console.handle_control(memory, to, from)?;
-        for (ring, before) in [receive, transmit].into_iter().zip(before) {
-            notify(ring, memory, before)?;
+        for (queue, (ring, before)) in (first..).zip([receive, transmit].into_iter().zip(before)) {
+            notify(ring, queue, memory, before)?;
         }
         happened.extend(control.events.into_iter().map(Happened::Port));
         Ok(control.again)
@@ -406,98 +404,6 @@ impl Carrier {
             }
         }
     }
-}
-
-/// Moves what the guest sent to a port's stream. Says whether there is more, and room for it.
-fn pump_from_guest(
-    parts: &mut Parts<'_, Unit>,
-    port: u32,
-    bridge: &mut Bridge,
-) -> Result<bool, Error> {
-    for _ in 0..ROUNDS_MAX {
-        if !bridge.can_write {
-            return Ok(false);
-        }
-        let stream = bridge.descriptor().as_fd();
-        let moved = receive(parts, port, |received| {
-            let wanted = received.len();
-            received.write_to(stream).map(|moved| (moved, wanted))
-        })?;
-        match moved {
-            None => return Ok(false),
-            Some(Ok((moved, wanted))) => bridge.can_write = moved > 0 || wanted == 0,
-            Some(Err(_)) => bridge.break_off(),
-        }
-    }
-    Ok(true)
-}
-
-/// Moves what comes from a port's stream to the guest. Says whether there is more, and room for it.
-fn pump_to_guest(
-    parts: &mut Parts<'_, Unit>,
-    port: u32,
-    bridge: &mut Bridge,
-) -> Result<bool, Error> {
-    for _ in 0..ROUNDS_MAX {
-        if !bridge.can_read {
-            return Ok(false);
-        }
-        match send(parts, port, &mut bridge.stream) {
-            Ok(sent) => match sent.stop {
-                Stop::Filled => {}
-                // Until nothing comes at all: the end, too, is announced but once.
-                Stop::NoData => bridge.can_read = sent.bytes > 0,
-                Stop::NoBuffers | Stop::Closed => return Ok(false),
-            },
-            Err(Error::Device(crate::device::Error::Source(_))) => bridge.break_off(),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(true)
-}
-
-fn receive<T>(
-    parts: &mut Parts<'_, Unit>,
-    port: u32,
-    take: impl FnOnce(&mut Received<'_, Memory, Queue>) -> T,
-) -> Result<Option<T>, Error> {
-    let ring = parts.rings.get_mut(Role::Transmit(port).index());
-    let Some(ring) = ring.filter(|ring| ring.is_running()) else {
-        return Ok(None);
-    };
-    let memory: &Memory = parts.memory;
-    let console = &mut parts.device.console;
-    let (taken, interrupts) = match console.receive(port, memory, ring.queue())? {
-        Some(mut received) => (take(&mut received), received.finish()?),
-        None => return Ok(None),
-    };
-    if interrupts {
-        ring.interrupt();
-    }
-    Ok(Some(taken))
-}
-
-fn send<S: Source>(parts: &mut Parts<'_, Unit>, port: u32, source: &mut S) -> Result<Sent, Error> {
-    let ring = parts.rings.get_mut(Role::Receive(port).index());
-    let Some(ring) = ring.filter(|ring| ring.is_running()) else {
-        let stop = Stop::Closed;
-        return Ok(Sent { bytes: 0, stop });
-    };
-    let memory: &Memory = parts.memory;
-    let before = ring.queue().next_used();
-    let console = &mut parts.device.console;
-    let sent = console.send_from(port, memory, ring.queue(), source)?;
-    notify(ring, memory, before)?;
-    Ok(sent)
-}
-
-/// Interrupts the guest if something was put into the queue, and it wants to know.
-fn notify(ring: &mut Ring, memory: &Memory, before: u16) -> Result<(), Error> {
-    if ring.queue().next_used() == before {
-        return Ok(());
-    }
-    let notified = ring.notify(memory).map(drop);
-    notified.map_err(|source| hotbed_vhost_user::Error::Queue { queue: 0, source }.into())
 }
 
 impl AsFd for Carrier {
