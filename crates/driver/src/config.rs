@@ -127,6 +127,8 @@ pub struct ImageMachine {
     pub qemu_args: Vec<String>,
     /// Where the guest's kernel log and journal go.
     pub log: LogConsole,
+    /// Whether it begins from a snapshot of an earlier boot where it can; `None`: only if `HOTBED_HOT` says so.
+    pub hot: Option<bool>,
 }
 
 /// The images that there are.

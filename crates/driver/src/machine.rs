@@ -2,7 +2,7 @@
 //!
 //! - [`command_line`]: configuration to QEMU's arguments; pure.
 //! - `run`: one run of QEMU and the sockets to it; `console_log`: what it says.
-//! - `boot`: from power-on to the shell; `power`: off, again, and the cable.
+//! - `boot`: from power-on to the shell, `hot`: or from a snapshot; `power`: off, again, and the cable.
 //! - `shell`, `channel`, `link`: how commands get into the guest: by its agent, else by the backdoor shell.
 //! - `units`, `wait`, `events`, `files`, `program`, `interact`: what else is asked of the guest.
 //! - `monitor`, `qmp`, `keys`: what it asks of QEMU.
@@ -28,6 +28,7 @@ pub(crate) mod console_log;
 mod console_text;
 mod events;
 mod files;
+pub(crate) mod hot;
 pub(crate) mod interact;
 mod keys;
 mod link;
@@ -87,6 +88,7 @@ pub struct Machine {
     start_command: Mutex<String>,
     /// Held by the thread that starts QEMU.
     starting: Turns<()>,
+    pub(crate) hot: hot::Hot,
     doings: Mutex<Doings>,
 }
 
@@ -144,6 +146,7 @@ impl Machine {
             run: Mutex::new(None),
             start_command: Mutex::new(String::new()),
             starting: Turns::new(()),
+            hot: hot::Hot::default(),
             doings: Mutex::new(Doings {
                 next: 0,
                 now: Vec::new(),
@@ -267,6 +270,7 @@ impl Machine {
 
     /// Kills QEMU if it runs, as the end of a test does.
     pub fn release(&self) {
+        self.hot.stop();
         if let Some(run) = self.present_run() {
             self.site
                 .log
@@ -339,7 +343,7 @@ impl Machine {
     ///
     /// When the machine is not running, or QEMU does not take it.
     pub fn send_console(&self, text: &str, call: &Call<'_>) -> Result<(), Error> {
-        let run = self.running()?;
+        let run = self.touched(call)?;
         let doing = || format!("writing to the console of {}", self.name());
         let mut stdin = run.stdin.take(call, &doing)?;
         let Some(pipe) = stdin.as_mut() else {

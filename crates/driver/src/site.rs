@@ -13,6 +13,7 @@ use hotbed_image::Image;
 use crate::accelerator::Verdict;
 use crate::images::Images;
 use crate::machine::console_log::Tail;
+use crate::machine::hot::Others;
 use crate::process::{Process, spawn};
 use crate::testbed::reaper::{MARK, Reaper};
 use crate::turn::Turns;
@@ -45,6 +46,8 @@ pub(crate) struct Site {
     pub(crate) verdict: Turns<Option<Verdict>>,
     /// What follows the machines' console logs.
     pub(crate) tail: Tail,
+    /// The machines that are to be saved.
+    pub(crate) others: Others,
     reaper: Arc<Reaper>,
     processes: Mutex<Vec<Weak<Process>>>,
 }
@@ -80,6 +83,7 @@ impl Site {
             environment: parts.environment,
             hosts: parts.hosts,
             verdict: Turns::new(None),
+            others: Others::default(),
             reaper: parts.reaper,
             processes: Mutex::default(),
         }

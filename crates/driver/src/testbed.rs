@@ -412,7 +412,9 @@ fn make_machines(
                 .join("monitor"),
         )?;
         let log = logs.join(format!("{}.console.log", machine.name));
-        Machine::new(machine.clone(), Arc::clone(site), &log).map(Arc::new)
+        let machine = Arc::new(Machine::new(machine.clone(), Arc::clone(site), &log)?);
+        machine.hot.introduce(&machine);
+        Ok(machine)
     };
     config.machines.iter().map(make).collect()
 }

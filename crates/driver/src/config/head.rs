@@ -9,6 +9,8 @@
 
 use std::path::Path;
 
+use toml::de::DeValue;
+
 use super::fields::{Fields, Source};
 use super::machine_head;
 use super::{BOOT_TIMEOUT, Error, GLOBAL_TIMEOUT, MACHINES_MAX, TestConfig};
@@ -26,11 +28,12 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<TestConfig, Error> {
     let mut top = Fields::new(&source, "", &table);
     let global_timeout = top.duration("timeout")?.unwrap_or(GLOBAL_TIMEOUT);
     let boot_timeout = top.duration("boot_timeout")?.unwrap_or(BOOT_TIMEOUT);
+    let hot = top.read("hot", "true or false", DeValue::as_bool)?;
     let mut machines = Vec::new();
     if let Some(table) = top.table("machines")? {
         let tables = Fields::new(&source, "machines", table);
         for (name, line) in tables.names() {
-            machines.push((machine_head::parse(&tables, name)?, line));
+            machines.push((machine_head::parse(&tables, name, hot)?, line));
         }
     }
     top.finish()?;

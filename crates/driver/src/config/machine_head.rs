@@ -21,8 +21,12 @@ const FILE_MODE: u32 = 0o644;
 /// The images by name.
 const IMAGES: [&str; 2] = ["micro", "debian"];
 
-/// Reads the table of machine `name`; its number comes later.
-pub(super) fn parse(tables: &Fields<'_>, name: &str) -> Result<MachineConfig, Error> {
+/// Reads the table of machine `name`; its number comes later. `hot` is what holds when the table does not say.
+pub(super) fn parse(
+    tables: &Fields<'_>,
+    name: &str,
+    hot: Option<bool>,
+) -> Result<MachineConfig, Error> {
     let Some(value) = tables.value(name) else {
         return Err(tables.error(0..0, format!("no table `{name}`")));
     };
@@ -65,6 +69,9 @@ pub(super) fn parse(tables: &Fields<'_>, name: &str) -> Result<MachineConfig, Er
                 }
             })?
             .unwrap_or_default(),
+        hot: fields
+            .read("hot", "true or false", DeValue::as_bool)?
+            .or(hot),
     };
     let vlans = vlans(&mut fields)?;
     let agent = fields.read("agent", "true or false", DeValue::as_bool)?;

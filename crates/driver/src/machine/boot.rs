@@ -1,15 +1,17 @@
 //! From power-on to the guest's shell.
 #![expect(clippy::disallowed_types, reason = "the I/O shell")]
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hotbed_image::{Identity, Interface};
+use hotbed_image::{Agent, Identity, Image, Interface};
 
-use super::command_line::{self, Sockets};
+use super::command_line::{self, Accelerator, Sockets};
+use super::console_log::Opening;
 use super::quoting::{python_bytes, quote};
 use super::run::{Run, Start, quoted_lines};
 use super::{Machine, lock};
@@ -38,24 +40,57 @@ impl Machine {
         }
         let _doing = self.begin_doing("starting");
         self.log("starting vm");
-        let sockets = Sockets::in_directory(self.state_dir());
-        let command = match &self.config.kind {
-            MachineKind::Image(image) => self.image_command(image, &sockets, allow_reboot, call)?,
-            MachineKind::StartScript(script) => self.script_command(script, &sockets, allow_reboot),
+        let run = match &self.config.kind {
+            MachineKind::Image(image) => {
+                let start = self.image_start(image, allow_reboot, call)?;
+                self.start_image(image, &start, call)?
+            }
+            MachineKind::StartScript(script) => {
+                let sockets = Sockets::in_directory(self.state_dir());
+                let command = self.script_command(script, &sockets, allow_reboot);
+                self.start_run(command, &sockets, None, call)?
+            }
         };
+        let pid = run.process.pid();
+        self.set_run(Arc::new(run));
+        self.log(&format!("QEMU running (pid {pid})"));
+        Ok(())
+    }
+
+    /// Starts QEMU by `command`.
+    fn start_run(
+        &self,
+        command: Command,
+        sockets: &Sockets,
+        opening: Option<Opening>,
+        call: &Call<'_>,
+    ) -> Result<Run, Error> {
         *lock(&self.start_command) = shell_words(&command);
         let start = Start {
             machine: self.name(),
             site: &self.site,
             console: &self.console,
-            sockets: &sockets,
+            sockets,
             agent: self.listens_to_agent(),
+            opening,
         };
-        let run = Arc::new(Run::start(command, &start, call)?);
-        let pid = run.process.pid();
-        self.set_run(run);
-        self.log(&format!("QEMU running (pid {pid})"));
-        Ok(())
+        Run::start(command, &start, call)
+    }
+
+    /// Starts the QEMU of an image machine with these arguments.
+    pub(super) fn start_qemu(
+        &self,
+        arguments: Vec<OsString>,
+        opening: Option<Opening>,
+        call: &Call<'_>,
+    ) -> Result<Run, Error> {
+        let mut command = Command::new(&self.site.qemu);
+        command
+            .args(arguments)
+            .current_dir(self.state_dir())
+            .env("TMPDIR", self.state_dir());
+        let sockets = Sockets::in_directory(self.state_dir());
+        self.start_run(command, &sockets, opening, call)
     }
 
     fn script_command(&self, script: &str, sockets: &Sockets, allow_reboot: bool) -> Command {
@@ -88,17 +123,13 @@ impl Machine {
         command
     }
 
-    fn image_command(
+    /// All that goes into the boot of an image machine.
+    fn image_start(
         &self,
         machine: &ImageMachine,
-        sockets: &Sockets,
         allow_reboot: bool,
         call: &Call<'_>,
-    ) -> Result<Command, Error> {
-        let failed = |source| Error::Image {
-            machine: self.name().to_owned(),
-            source,
-        };
+    ) -> Result<ImageStart<'_>, Error> {
         let mut image = self.site.image(self.name(), &machine.spec(), call)?;
         if let Some(kernel) = &machine.kernel {
             check_file("kernel", kernel)?;
@@ -110,40 +141,36 @@ impl Machine {
                 self.site.qemu.display()
             )));
         }
-        let initrd = self.state_dir().join("initrd");
-        image
-            .write_initrd(&self.identity(), &initrd)
-            .map_err(failed)?;
         let agent = match &self.site.agent {
             AgentProgram::Found(agent) if self.config.agent => Some(agent),
             _ => None,
         };
-        if let Some(agent) = agent {
-            agent.append_to(&initrd).map_err(failed)?;
-        }
+        let accelerator = self.site.accelerator(call)?;
         let parts = command_line::Parts {
             name: self.name(),
             number: self.config.number,
             vlans: &self.vlan_sockets(),
-            accelerator: self.site.accelerator(call)?,
-            sockets,
+            accelerator,
+            sockets: &Sockets::in_directory(self.state_dir()),
             allow_reboot,
             agent: agent.is_some(),
         };
-        let mut command = Command::new(&self.site.qemu);
-        command
-            .args(command_line::image_machine(
-                machine,
-                &parts,
-                &image.arguments(&initrd, machine.log),
-            ))
-            .current_dir(self.state_dir())
-            .env("TMPDIR", self.state_dir());
-        Ok(command)
+        let initrd = self.state_dir().join("initrd");
+        let arguments =
+            command_line::image_machine(machine, &parts, &image.arguments(&initrd, machine.log));
+        Ok(ImageStart {
+            image,
+            identity: self.identity(),
+            agent,
+            accelerator,
+            allow_reboot,
+            arguments,
+            initrd,
+        })
     }
 
     /// Whether there is a port for an agent.
-    fn listens_to_agent(&self) -> bool {
+    pub(super) fn listens_to_agent(&self) -> bool {
         let is_there = match self.config.kind {
             MachineKind::Image(_) => matches!(self.site.agent, AgentProgram::Found(_)),
             MachineKind::StartScript(_) => self.site.agent.is_wanted(),
@@ -151,7 +178,7 @@ impl Machine {
         is_there && self.config.agent
     }
 
-    fn vlan_sockets(&self) -> Vec<(u8, std::path::PathBuf)> {
+    fn vlan_sockets(&self) -> Vec<(u8, PathBuf)> {
         let socket = |vlan: &u8| {
             self.site
                 .vlan_sockets
@@ -184,35 +211,44 @@ impl Machine {
     /// [`Error::Runtime`] when the shell does not come within the boot timeout, [`Error::Machine`] when QEMU ends before.
     pub fn connect(&self, call: &Call<'_>) -> Result<(), Error> {
         if self.is_connected() && !self.has_booted_anew() {
-            return Ok(());
+            return self.wait_for_others(call);
         }
         self.nested("waiting for the VM to finish booting", || {
-            let run = self.started(call)?;
-            let begin = now();
-            let doing = || format!("waiting for the shell of {}", self.name());
-            let mut shell = run.shell.take(call, &doing)?;
-            if run.connected.load(Ordering::Acquire) {
-                return Ok(());
-            }
-            let said = if self.is_up_with_agent() {
-                self.wait_for_agent(&run, &mut shell, begin, call)?
-            } else {
-                self.wait_for_shell(&run, &mut shell, begin, call)?
-            };
-            let hello = run.agent.poll_ready(now()).map(|(_, hello)| hello);
-            run.agent.begin_boot(hello.as_ref());
-            run.came_up.store(true, Ordering::Release);
-            run.connected.store(true, Ordering::Release);
-            if !said.is_empty() {
-                self.log(&format!("Guest shell says: {}", python_bytes(&said)));
-            }
-            self.log("connected to guest root shell");
-            self.log(&format!(
-                "(connecting took {:.2} seconds)",
-                now().saturating_duration_since(begin).as_secs_f64()
-            ));
-            Ok(())
+            self.come_up(now(), call)?;
+            self.wait_for_others(call)
         })
+    }
+
+    /// Waits for the guest's shell since `begin`; starts the machine if need be, and saves it if that is to be.
+    pub(super) fn come_up(&self, begin: Instant, call: &Call<'_>) -> Result<(), Error> {
+        let run = self.started(call)?;
+        let doing = || format!("waiting for the shell of {}", self.name());
+        let mut shell = run.shell.take(call, &doing)?;
+        if run.connected.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let said = if self.is_up_with_agent() {
+            self.wait_for_agent(&run, &mut shell, begin, call)?
+        } else {
+            self.wait_for_shell(&run, &mut shell, begin, call)?
+        };
+        let successor = self.go_on_from_snapshot(&run, &mut shell, call)?;
+        let present = successor.as_ref().unwrap_or(&run);
+        let hello = present.agent.poll_ready(now()).map(|(_, hello)| hello);
+        present.agent.begin_boot(hello.as_ref());
+        present.came_up.store(true, Ordering::Release);
+        present.connected.store(true, Ordering::Release);
+        // Who waits for its shell looks for the present run then.
+        run.connected.store(true, Ordering::Release);
+        if !said.is_empty() {
+            self.log(&format!("Guest shell says: {}", python_bytes(&said)));
+        }
+        self.log("connected to guest root shell");
+        self.log(&format!(
+            "(connecting took {:.2} seconds)",
+            now().saturating_duration_since(begin).as_secs_f64()
+        ));
+        Ok(())
     }
 
     /// Whether the guest's agent comes up when everything is there that a test may ask for: in `micro`, which starts nothing else. Where
@@ -320,6 +356,36 @@ impl Machine {
             self.start(false, call)?;
         }
         self.running()
+    }
+}
+
+/// All that goes into the boot of an image machine.
+pub(super) struct ImageStart<'s> {
+    pub(super) image: Image,
+    pub(super) identity: Identity,
+    pub(super) agent: Option<&'s Agent>,
+    pub(super) accelerator: Accelerator,
+    pub(super) allow_reboot: bool,
+    /// QEMU's, for a boot from power-on.
+    pub(super) arguments: Vec<OsString>,
+    /// Where the initramfs is to be.
+    pub(super) initrd: PathBuf,
+}
+
+impl ImageStart<'_> {
+    /// Writes the machine's initramfs.
+    pub(super) fn write_initrd(&self, machine: &str) -> Result<(), Error> {
+        let write = || {
+            self.image.write_initrd(&self.identity, &self.initrd)?;
+            match self.agent {
+                Some(agent) => agent.append_to(&self.initrd),
+                None => Ok(()),
+            }
+        };
+        write().map_err(|source| Error::Image {
+            machine: machine.to_owned(),
+            source,
+        })
     }
 }
 

@@ -139,7 +139,7 @@ pub(crate) fn image_machine(
 }
 
 /// MiB of memory: what the test asks for, else what its image runs well with.
-fn memory(machine: &ImageMachine) -> u32 {
+pub(crate) fn memory(machine: &ImageMachine) -> u32 {
     let usual = match machine.image {
         ImageKind::Micro => MEMORY_MICRO,
         ImageKind::Debian => MEMORY_DEBIAN,

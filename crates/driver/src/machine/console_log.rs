@@ -8,7 +8,7 @@
 mod tail;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -34,6 +34,15 @@ pub(crate) struct ConsoleLog {
     log: Arc<Log>,
     state: Mutex<State>,
     changed: Condvar,
+}
+
+/// How a boot begins that is none from power-on.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    /// With what the boot before it has said, of which this is the continuation.
+    GoesOn,
+    /// With this text, which belongs to it.
+    Said(Vec<u8>),
 }
 
 /// Offsets into the file.
@@ -88,16 +97,25 @@ impl ConsoleLog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a boot: older lines are not searched any more. What comes is to be written to the file that this gives.
-    pub(crate) fn begin_boot(self: &Arc<Self>) -> io::Result<(Boot, File)> {
+    /// Begins a boot: older lines are not searched any more, unless it goes on from another one. What comes is to be written to
+    /// the file that this gives.
+    pub(crate) fn begin_boot(
+        self: &Arc<Self>,
+        opening: Option<&Opening>,
+    ) -> io::Result<(Boot, File)> {
         // Everybody who writes to it appends, whoever else does.
-        let writer = File::options().append(true).open(&self.path)?;
+        let mut writer = File::options().append(true).open(&self.path)?;
         self.advance();
         let mut state = self.state();
         state.boots += 1;
-        state.boot = state.end;
-        state.cursor = state.end;
+        if !matches!(opening, Some(Opening::GoesOn)) {
+            state.boot = state.end;
+            state.cursor = state.end;
+        }
         state.open = true;
+        if let Some(Opening::Said(text)) = opening {
+            writer.write_all(text)?;
+        }
         Ok((
             Boot {
                 console: Arc::clone(self),
@@ -161,6 +179,16 @@ impl ConsoleLog {
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, from)?;
         Ok(bytes)
+    }
+
+    /// All that the present boot has said so far, as it is.
+    pub(crate) fn boot_bytes(&self) -> io::Result<Vec<u8>> {
+        self.advance();
+        let (from, to) = {
+            let state = self.state();
+            (state.boot, state.end)
+        };
+        self.read(from, to)
     }
 
     /// All lines of the present boot, joined by newlines.

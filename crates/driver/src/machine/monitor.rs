@@ -126,7 +126,8 @@ impl Machine {
     ///
     /// When QEMU is gone or the call ends before.
     pub fn send_monitor_command(&self, command: &str, call: &Call<'_>) -> Result<String, Error> {
-        let run = self.started(call)?;
+        self.started(call)?;
+        let run = self.touched(call)?;
         let doing = || format!("waiting for {}'s monitor", self.name());
         let mut monitor = run.monitor.take(call, &doing)?;
         monitor

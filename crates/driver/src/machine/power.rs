@@ -1,5 +1,6 @@
 //! Off, on, again; and the network cable.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ impl Machine {
     ///
     /// When the call ends before.
     pub fn shutdown(&self, call: &Call<'_>) -> Result<(), Error> {
+        self.touch(call)?;
         let Some(run) = self.present_run() else {
             return Ok(());
         };
@@ -39,7 +41,7 @@ impl Machine {
     }
 
     /// Tells the agent, if it is what takes commands here; nobody answers this.
-    fn is_told_to_power_off(&self, run: &std::sync::Arc<super::run::Run>) -> bool {
+    fn is_told_to_power_off(&self, run: &Arc<super::run::Run>) -> bool {
         self.is_connected()
             && self
                 .conversation(run)
@@ -52,6 +54,7 @@ impl Machine {
     ///
     /// When the call ends before.
     pub fn crash(&self, call: &Call<'_>) -> Result<(), Error> {
+        self.touch(call)?;
         let Some(run) = self.present_run() else {
             return Ok(());
         };
@@ -77,13 +80,13 @@ impl Machine {
     ///
     /// When the machine is not running or the call ends before.
     pub fn reboot(&self, call: &Call<'_>) -> Result<(), Error> {
-        let run = self.running()?;
+        let run = self.touched(call)?;
+        let doing = || format!("rebooting {}", self.name());
+        // What it said when it came up may lie there unheard, where the agent took the commands. After the keys it would be too late:
+        // the shell of the new boot may be there by then.
+        let _ = run.shell.take(call, &doing)?.poll_ready(now());
         self.send_key("ctrl-alt-delete", Some(super::keys::DELAY), true, call)?;
-        let mut shell = run
-            .shell
-            .take(call, &|| format!("rebooting {}", self.name()))?;
-        // What it said when it came up may lie there unheard, where the agent took the commands.
-        let _ = shell.poll_ready(now());
+        let mut shell = run.shell.take(call, &doing)?;
         shell.expect_ready();
         run.agent.expect_boot(now());
         run.connected.store(false, Ordering::Release);
@@ -100,7 +103,7 @@ impl Machine {
         timeout: Option<Duration>,
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let Some(run) = self.present_run() else {
+        let Some(mut run) = self.present_run() else {
             return Ok(());
         };
         let deadline = timeout.map(|timeout| after(now(), timeout));
@@ -109,6 +112,12 @@ impl Machine {
                 let slice = call.slice(&|| format!("{} powers off", self.name()))?;
                 let slice = deadline.map_or(slice, |deadline| slice.min(deadline));
                 if run.poll_exit(slice)?.is_some() {
+                    if let Some(other) = self.present_run()
+                        && !Arc::ptr_eq(&run, &other)
+                    {
+                        run = other; // It went on from a snapshot.
+                        continue;
+                    }
                     self.forget_run();
                     return Ok(());
                 }

@@ -20,6 +20,7 @@ impl Machine {
     ///
     /// [`Error::Qmp`] when QEMU refuses it, [`Error::Runtime`] when there is no QMP session.
     pub fn qmp(&self, command: &str, arguments: Value, call: &Call<'_>) -> Result<Value, Error> {
+        self.touch(call)?;
         let run = self.qmp_run()?;
         let mut pending = run
             .qmp
@@ -41,6 +42,7 @@ impl Machine {
     ///
     /// When the call ends before, or QEMU is gone.
     pub fn qmp_event(&self, timeout: Duration, call: &Call<'_>) -> Result<Option<Value>, Error> {
+        self.touch(call)?;
         let run = self.qmp_run()?;
         let deadline = after(now(), timeout);
         loop {

@@ -15,7 +15,7 @@ use hotbed_console::Shell;
 use hotbed_qmp::blocking::Client;
 
 use super::command_line::Sockets;
-use super::console_log::{Boot, ConsoleLog};
+use super::console_log::{Boot, ConsoleLog, Opening};
 use super::link::Link;
 use super::monitor::Monitor;
 use crate::call::now;
@@ -68,6 +68,8 @@ pub(crate) struct Start<'s> {
     pub(crate) sockets: &'s Sockets,
     /// Whether there is a port for an agent.
     pub(crate) agent: bool,
+    /// What the console log begins with, when the guest does not begin at power-on.
+    pub(crate) opening: Option<Opening>,
 }
 
 impl Run {
@@ -92,7 +94,10 @@ impl Run {
         };
         remove_socket(&sockets.qmp).map_err(Error::host("cannot remove an old socket"))?;
         let failed = || Error::host(format!("cannot write {}", start.console.path().display()));
-        let (boot, output) = start.console.begin_boot().map_err(failed())?;
+        let (boot, output) = start
+            .console
+            .begin_boot(start.opening.as_ref())
+            .map_err(failed())?;
         let error_output = output.try_clone().map_err(failed())?;
         command
             .stdin(Stdio::piped())

@@ -23,6 +23,7 @@ fn machine() -> ImageMachine {
         kernel: None,
         qemu_args: vec!["-device".to_owned(), "x y".to_owned()],
         log: LogConsole::Virtio,
+        hot: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod commands;
 mod commands_by_agent;
 mod ends;
 mod guest;
+mod hot;
 mod leftovers;
 mod power;
 mod session;

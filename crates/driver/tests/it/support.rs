@@ -68,10 +68,15 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new(config: TestConfig) -> Self {
+        Self::with_cache(config, None)
+    }
+
+    pub(crate) fn with_cache(config: TestConfig, cache: Option<PathBuf>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = Options {
             out_dir: Some(directory.path().to_owned()),
             temporary_root: Some(directory.path().to_owned()),
+            cache,
             ..Options::default()
         };
         let sink = Sink::default();

@@ -1,0 +1,308 @@
+//! Hot boot: a machine begins where an earlier boot of the same machine was when its shell announced itself.
+//!
+//! - `key`: what a snapshot depends on; `limits`: what cannot be saved, and why; pure.
+//! - `save`: a machine that has just come up becomes a snapshot, and goes on from it in a new QEMU.
+//! - `restore`: a QEMU that begins from a snapshot; `settle`: what the guest is told then: the time, new random numbers.
+//! - `watch`: waits for a shell that announces itself, so that what is saved is as fresh as it can be.
+//!
+//! Invariant: what a test has done to a machine is in no snapshot: whatever touches a machine that is to be saved ends that.
+
+mod key;
+mod limits;
+mod ram;
+mod restore;
+mod save;
+mod settle;
+mod watch;
+
+use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use hotbed_image::Cache;
+
+use super::Machine;
+use super::boot::ImageStart;
+use super::command_line;
+use super::run::Run;
+use crate::call::{after, now};
+use crate::config::ImageMachine;
+use crate::{Call, Error};
+use ram::Memory;
+pub(crate) use watch::Others;
+
+/// What snapshots are called in the cache.
+pub(crate) const KIND: &str = "snapshot";
+/// Switches hot boot off (`0`), or on for machines that do not say (`1`).
+const VARIABLE: &str = "HOTBED_HOT";
+
+/// What a machine knows about snapshots of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Hot {
+    myself: OnceLock<Weak<Machine>>,
+    phase: Mutex<Phase>,
+    changed: Condvar,
+    watcher: Mutex<Option<watch::Watcher>>,
+    has_said_why_cold: AtomicBool,
+}
+
+/// Where a machine is on its way to a snapshot.
+#[derive(Debug, Default)]
+enum Phase {
+    /// Nowhere: it has one, or it is to have none.
+    #[default]
+    Over,
+    /// It boots, and is to be saved when it has come up.
+    Booting(Box<Plan>),
+    /// It is being saved.
+    Saving,
+}
+
+/// What a snapshot needs.
+#[derive(Debug)]
+struct Plan {
+    cache: Cache,
+    key: String,
+    /// QEMU's arguments for a machine that begins from the snapshot, but for those of its memory.
+    arguments: Vec<OsString>,
+    /// MiB.
+    memory: u32,
+    /// Whether the guest has an agent of ours.
+    has_agent: bool,
+    /// The guest's memory, while it boots.
+    ram: Option<Memory>,
+}
+
+impl Hot {
+    /// Learns which machine this is about.
+    pub(crate) fn introduce(&self, machine: &Arc<Machine>) {
+        let _ = self.myself.set(Arc::downgrade(machine));
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the plan of a machine that is to be saved now.
+    fn take_plan(&self) -> Option<Box<Plan>> {
+        let mut phase = self.phase();
+        match std::mem::take(&mut *phase) {
+            Phase::Booting(plan) => {
+                *phase = Phase::Saving;
+                Some(plan)
+            }
+            other => {
+                *phase = other;
+                None
+            }
+        }
+    }
+
+    /// Drops the plan of a machine that is not to be saved, unless it is being saved; says whether there was one.
+    fn drop_plan(&self) -> bool {
+        let mut phase = self.phase();
+        let had_plan = matches!(*phase, Phase::Booting(_));
+        if had_plan {
+            *phase = Phase::Over;
+            self.changed.notify_all();
+        }
+        had_plan
+    }
+
+    /// Whether the machine has come as far as it will.
+    fn is_over(&self) -> bool {
+        matches!(*self.phase(), Phase::Over)
+    }
+
+    /// Waits until nothing is to be saved; says whether that is so at `until`.
+    fn poll_over(&self, until: Instant) -> bool {
+        let mut phase = self.phase();
+        loop {
+            if matches!(*phase, Phase::Over) {
+                return true;
+            }
+            let left = until.saturating_duration_since(now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.changed.wait_timeout(phase, left);
+            phase = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Ends the thread that waits for the machine to come up, if there is one.
+    pub(crate) fn stop(&self) {
+        self.drop_plan();
+        let watcher = self
+            .watcher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(watcher);
+    }
+}
+
+/// The end of a saving, however it ends.
+struct Saving<'h>(&'h Hot);
+
+impl Drop for Saving<'_> {
+    fn drop(&mut self) {
+        *self.0.phase() = Phase::Over;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Machine {
+    /// Says that somebody lays hands on the machine in a way that no snapshot may hold; waits for one that is being made. The run
+    /// of the machine may be another one after that.
+    pub(crate) fn touch(&self, call: &Call<'_>) -> Result<(), Error> {
+        if self.hot.drop_plan() {
+            self.why_cold("the test did something to it before it had come up");
+        }
+        while !self
+            .hot
+            .poll_over(call.slice(&|| format!("{} is being saved", self.name()))?)
+        {}
+        Ok(())
+    }
+
+    /// The run of a machine that somebody lays hands on.
+    pub(crate) fn touched(&self, call: &Call<'_>) -> Result<Arc<Run>, Error> {
+        self.touch(call)?;
+        self.running()
+    }
+
+    /// Says once why the machine does not begin from a snapshot, or does not become one.
+    fn why_cold(&self, why: &str) {
+        if !self.hot.has_said_why_cold.swap(true, Ordering::Relaxed) {
+            self.log(&format!("no snapshot: {why}"));
+        }
+    }
+
+    /// What a snapshot of this machine needs; `None` when there is to be none.
+    fn plan(&self, machine: &ImageMachine, start: &ImageStart<'_>) -> Option<Plan> {
+        let wanted = match std::env::var(VARIABLE).as_deref() {
+            Ok("0") => Some(false),
+            Ok("1") => machine.hot.or(Some(true)),
+            _ => machine.hot,
+        };
+        if wanted != Some(true) {
+            return None;
+        }
+        if let Some(why) = limits::why_not(machine) {
+            self.why_cold(&why);
+            return None;
+        }
+        let (Some(cache), Some(qemu)) = (
+            self.site.cache_root().and_then(|root| Cache::at(root).ok()),
+            crate::accelerator::which(&self.site.qemu),
+        ) else {
+            self.why_cold("there is no cache to keep it in");
+            return None;
+        };
+        let inputs = key::Inputs {
+            qemu: &qemu,
+            start,
+            machine,
+            directory: &self.site.directory,
+        };
+        match inputs.key() {
+            Ok(key) => Some(Plan {
+                cache,
+                key,
+                arguments: start.arguments_to_restore(),
+                memory: command_line::memory(machine),
+                has_agent: start.agent.is_some(),
+                ram: None,
+            }),
+            Err(error) => {
+                self.why_cold(&error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Starts an image machine: from its snapshot, or as one that becomes a snapshot when it has come up, or as it is.
+    pub(super) fn start_image(
+        &self,
+        machine: &ImageMachine,
+        start: &ImageStart<'_>,
+        call: &Call<'_>,
+    ) -> Result<Run, Error> {
+        let plan = self.plan(machine, start);
+        if let Some(plan) = &plan
+            && let Some(snapshot) = plan.cache.stored(KIND, &plan.key)
+        {
+            let begin = now();
+            match self.restore(plan, &snapshot, restore::Console::OfSnapshot, call) {
+                Ok(run) => {
+                    let took = now().saturating_duration_since(begin).as_secs_f64();
+                    self.log(&format!("restored from a snapshot in {took:.2} s"));
+                    return Ok(run);
+                }
+                Err(error @ (Error::Interrupted | Error::Timeout(_))) => return Err(error),
+                Err(error) => {
+                    self.log(&format!(
+                        "its snapshot is of no use and goes; it boots cold: {}",
+                        error.chain()
+                    ));
+                    drop(snapshot);
+                    let _ = plan.cache.remove(KIND, &plan.key);
+                }
+            }
+        }
+        self.start_cold(plan, start, call)
+    }
+
+    fn start_cold(
+        &self,
+        plan: Option<Plan>,
+        start: &ImageStart<'_>,
+        call: &Call<'_>,
+    ) -> Result<Run, Error> {
+        let mut arguments = start.arguments.clone();
+        let plan = plan.and_then(|mut plan| match Memory::new(plan.memory) {
+            Ok(ram) => {
+                arguments.extend(restore::memory_arguments(plan.memory, &ram.path(), true));
+                plan.ram = Some(ram);
+                Some(plan)
+            }
+            Err(error) => {
+                self.why_cold(&format!("no memory for it: {error}"));
+                None
+            }
+        });
+        start.write_initrd(self.name())?;
+        let run = self.start_qemu(arguments, None, call)?;
+        if let Some(plan) = plan {
+            *self.hot.phase() = Phase::Booting(Box::new(plan));
+            self.watch();
+        }
+        Ok(run)
+    }
+}
+
+/// The moment when something that takes `patience` is given up.
+fn deadline(patience: Duration) -> Instant {
+    after(now(), patience)
+}
+
+impl ImageStart<'_> {
+    /// QEMU's arguments, without what only a boot needs: a machine that never boots again takes its kernel from its memory.
+    fn arguments_to_restore(&self) -> Vec<OsString> {
+        let mut kept = Vec::new();
+        let mut arguments = self.arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let boots = ["-kernel", "-initrd", "-append"]
+                .iter()
+                .any(|name| argument == name);
+            if boots && !self.allow_reboot {
+                arguments.next();
+            } else {
+                kept.push(argument.clone());
+            }
+        }
+        kept
+    }
+}

@@ -1,0 +1,114 @@
+//! A guest's memory, as a file that QEMU and the driver share while the guest boots.
+#![expect(clippy::disallowed_types, reason = "the I/O shell")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
+use rustix::io::Errno;
+
+use crate::{Call, Error};
+
+/// How much is copied at once.
+const CHUNK: usize = 1 << 20;
+/// What is left out when it holds zeros only.
+const PAGE: usize = 4096;
+
+/// A guest's memory. It is on no disk, and gone with the last who has it open.
+#[derive(Debug)]
+pub(super) struct Memory {
+    file: File,
+}
+
+impl Memory {
+    pub(super) fn new(mebibytes: u32) -> io::Result<Self> {
+        let file = File::from(memfd_create("hotbed-ram", MemfdFlags::CLOEXEC)?);
+        file.set_len(u64::from(mebibytes) << 20)?;
+        Ok(Self { file })
+    }
+
+    /// Where QEMU opens it.
+    pub(super) fn path(&self) -> PathBuf {
+        let (process, file) = (std::process::id(), self.file.as_raw_fd());
+        PathBuf::from(format!("/proc/{process}/fd/{file}"))
+    }
+
+    /// Copies what is not zero into a new file with holes; gives how many bytes that were.
+    pub(super) fn copy_to(&self, path: &Path, call: &Call<'_>) -> Result<u64, Error> {
+        let failed = || Error::host(format!("cannot write {}", path.display()));
+        let target = File::create_new(path).map_err(failed())?;
+        let size = self.file.metadata().map_err(failed())?.len();
+        target.set_len(size).map_err(failed())?;
+        let mut buffer = vec![0; CHUNK];
+        let (mut at, mut copied) = (0, 0);
+        while at < size {
+            call.slice(&|| "saving a machine's memory".to_owned())?;
+            at = match seek(&self.file, SeekFrom::Data(at)) {
+                Ok(data) => data,
+                Err(Errno::NXIO) => break,
+                Err(error) => return Err(failed()(error.into())),
+            };
+            let hole =
+                seek(&self.file, SeekFrom::Hole(at)).map_err(|error| failed()(error.into()))?;
+            while at < hole {
+                let len = usize::try_from(hole - at).map_or(CHUNK, |left| left.min(CHUNK));
+                let chunk = buffer.get_mut(..len).unwrap_or_default();
+                self.file.read_exact_at(chunk, at).map_err(failed())?;
+                copied += write_pages(&target, chunk, at).map_err(failed())?;
+                at += len as u64;
+            }
+        }
+        Ok(copied)
+    }
+}
+
+/// Writes the pages that are not all zeros, neighbours together; gives how many bytes they are.
+fn write_pages(target: &File, chunk: &[u8], at: u64) -> io::Result<u64> {
+    let mut written = 0;
+    let mut begin = 0;
+    while begin < chunk.len() {
+        let is_zero = |page: &&[u8]| page.iter().all(|&byte| byte == 0);
+        let rest = chunk.get(begin..).unwrap_or_default();
+        let zeros: usize = rest.chunks(PAGE).take_while(is_zero).map(<[u8]>::len).sum();
+        let data: usize = rest
+            .get(zeros..)
+            .unwrap_or_default()
+            .chunks(PAGE)
+            .take_while(|page| !is_zero(page))
+            .map(<[u8]>::len)
+            .sum();
+        let from = begin + zeros;
+        let pages = chunk.get(from..from + data).unwrap_or_default();
+        target.write_all_at(pages, at + from as u64)?;
+        written += data as u64;
+        begin = from + data;
+    }
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_copy_holds_the_same_bytes_and_no_zeros() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = Memory::new(64).unwrap();
+        memory.file.write_all_at(&[7; 5000], 3 << 20).unwrap();
+        memory.file.write_all_at(&[0; 3 << 20], 8 << 20).unwrap();
+        memory.file.write_all_at(&[1], (64 << 20) - 1).unwrap();
+        let path = folder.path().join("ram");
+        let copied = memory.copy_to(&path, &Call::unlimited()).unwrap();
+        assert_eq!(copied, 3 * PAGE as u64);
+        let (mut want, mut got) = (vec![0; 64 << 20], vec![0; 64 << 20]);
+        memory.file.read_exact_at(&mut want, 0).unwrap();
+        let copy = File::open(&path).unwrap();
+        copy.read_exact_at(&mut got, 0).unwrap();
+        assert!(want == got);
+        assert!(copy.metadata().unwrap().blocks() * 512 < 1 << 20);
+    }
+}

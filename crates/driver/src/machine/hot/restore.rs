@@ -1,0 +1,214 @@
+//! A QEMU that begins from a snapshot.
+#![expect(clippy::disallowed_types, reason = "the I/O shell")]
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use hotbed_image::cache::Stored;
+use hotbed_qmp::Error as QmpError;
+use hotbed_qmp::blocking::Client;
+use serde_json::{Value, json};
+
+use super::save::{AGENT, CONSOLE, DEVICES, QEMU, RAM, WAY, capabilities};
+use super::{Plan, deadline};
+use crate::call::now;
+use crate::machine::Machine;
+use crate::machine::console_log::Opening;
+use crate::machine::run::Run;
+use crate::{Call, Error};
+
+/// How long QEMU may take to save or restore a machine's devices, which takes some milliseconds.
+const MIGRATION: Duration = Duration::from_secs(60);
+/// The most text of a console that a snapshot may hold.
+const CONSOLE_MAX: u64 = 64 << 20;
+
+/// What the console log gets to see of a restored machine's boot.
+#[derive(Clone, Copy)]
+pub(super) enum Console {
+    /// What the snapshot holds of it.
+    OfSnapshot,
+    /// Nothing new: it has seen it come.
+    GoesOn,
+}
+
+impl Machine {
+    /// Starts a QEMU from a snapshot; the guest runs then, and knows the time.
+    pub(super) fn restore(
+        &self,
+        plan: &Plan,
+        snapshot: &Stored,
+        console: Console,
+        call: &Call<'_>,
+    ) -> Result<Run, Error> {
+        let opening = match console {
+            Console::GoesOn => Opening::GoesOn,
+            Console::OfSnapshot => Opening::Said(read_console(&snapshot.path(CONSOLE))?),
+        };
+        let mut arguments = plan.arguments.clone();
+        arguments.extend(memory_arguments(plan.memory, &snapshot.path(RAM), false));
+        arguments.extend(["-incoming".into(), "defer".into()]);
+        let run = self.start_qemu(arguments, Some(opening), call)?;
+        let resumed = self.resume(&run, snapshot, call);
+        resumed.map_err(|error| self.explain(&run, error))?;
+        Ok(run)
+    }
+
+    fn resume(&self, run: &Run, snapshot: &Stored, call: &Call<'_>) -> Result<(), Error> {
+        let note = |name| {
+            snapshot
+                .note(name)
+                .map_err(|source| self.image_error(source))
+        };
+        if note(QEMU)? != version(run) {
+            return Err(Error::Machine("another QEMU has made it".to_owned()));
+        }
+        receive_devices(run, &snapshot.path(DEVICES), note(WAY)?, call)?;
+        let mut shell = run.shell.take(call, &|| "taking the shell".to_owned())?;
+        shell.assume_ready();
+        self.settle(run, &mut shell, note(AGENT)? == "true", call)?;
+        // What QEMU has said so far is no event of the test.
+        let next = run.qmp.cursor();
+        run.next_event
+            .store(next, std::sync::atomic::Ordering::Release);
+        Ok(())
+    }
+
+    fn image_error(&self, source: hotbed_image::Error) -> Error {
+        Error::Image {
+            machine: self.name().to_owned(),
+            source,
+        }
+    }
+}
+
+/// Which QEMU it is, by its own words.
+pub(super) fn version(run: &Run) -> String {
+    let version = &run.qmp.greeting().version;
+    format!("{} {}", version.qemu, version.package)
+}
+
+/// The arguments that make a file the guest's memory; what is written to it stays with the guest unless it is shared.
+pub(super) fn memory_arguments(mebibytes: u32, file: &Path, shared: bool) -> [OsString; 4] {
+    let path = file.to_string_lossy().replace(',', ",,");
+    let shared = if shared { "on" } else { "off" };
+    let memory =
+        format!("memory-backend-file,id=ram,size={mebibytes}M,share={shared},mem-path={path}");
+    [
+        "-object".into(),
+        memory.into(),
+        "-machine".into(),
+        "memory-backend=ram".into(),
+    ]
+}
+
+/// Has QEMU read the state of its devices, and run the guest.
+fn receive_devices(run: &Run, path: &Path, way: &str, call: &Call<'_>) -> Result<(), Error> {
+    let cursor = run.qmp.cursor();
+    ask(
+        &run.qmp,
+        "migrate-set-capabilities",
+        capabilities(),
+        &[],
+        call,
+    )?;
+    let uri = match way {
+        "file" => format!("file:{}", path.display()),
+        _ => {
+            let file =
+                File::open(path).map_err(Error::host(format!("cannot read {}", path.display())))?;
+            let name = json!({ "fdname": "devices" });
+            ask(&run.qmp, "getfd", name, &[file.as_fd()], call)?;
+            "fd:devices".to_owned()
+        }
+    };
+    ask(
+        &run.qmp,
+        "migrate-incoming",
+        json!({ "uri": uri }),
+        &[],
+        call,
+    )?;
+    await_migration(&run.qmp, cursor, call)
+}
+
+/// Waits until a migration is done, one way or the other.
+pub(super) fn await_migration(qmp: &Client, cursor: u64, call: &Call<'_>) -> Result<(), Error> {
+    let patience = deadline(MIGRATION);
+    let mut ended = |event: &hotbed_qmp::Event| {
+        let status = event.data.get("status").and_then(Value::as_str);
+        event.name == "MIGRATION" && matches!(status, Some("completed" | "failed" | "cancelled"))
+    };
+    loop {
+        let slice = call.slice(&|| "QEMU saves or restores a machine".to_owned())?;
+        match qmp.wait_event(cursor, &mut ended, slice.min(patience)) {
+            Ok(Some(event)) => {
+                let status = event.data.get("status").and_then(Value::as_str);
+                return if status == Some("completed") {
+                    Ok(())
+                } else {
+                    Err(Error::Machine(format!("QEMU cannot: {}", why(qmp))))
+                };
+            }
+            Ok(None) if now() >= patience => {
+                return Err(Error::Machine("QEMU does not get it done".to_owned()));
+            }
+            Ok(None) => {}
+            Err(error) => return Err(Error::Machine(error.to_string())),
+        }
+    }
+}
+
+/// What QEMU says about a migration that failed.
+fn why(qmp: &Client) -> String {
+    let answer = qmp.execute(
+        "query-migrate",
+        Value::Null,
+        deadline(Duration::from_secs(1)),
+    );
+    let description = answer.ok().and_then(|answer| {
+        let text = answer.get("error-desc").and_then(Value::as_str);
+        text.map(str::to_owned)
+    });
+    description.unwrap_or_else(|| "it does not say why".to_owned())
+}
+
+/// Runs a QMP command.
+pub(super) fn ask(
+    qmp: &Client,
+    command: &str,
+    arguments: Value,
+    files: &[BorrowedFd<'_>],
+    call: &Call<'_>,
+) -> Result<Value, Error> {
+    let failed = |error| match error {
+        QmpError::Command {
+            command,
+            class,
+            description,
+        } => Error::Qmp {
+            command,
+            class: class.name().to_owned(),
+            description,
+        },
+        error => Error::Machine(error.to_string()),
+    };
+    let mut pending = qmp.submit(command, arguments, files).map_err(failed)?;
+    loop {
+        let slice = call.slice(&|| format!("QEMU answers `{command}`"))?;
+        if let Some(answer) = pending.wait(slice).map_err(failed)? {
+            return Ok(answer);
+        }
+    }
+}
+
+fn read_console(path: &Path) -> Result<Vec<u8>, Error> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(CONSOLE_MAX).read_to_end(&mut text))
+        .map_err(Error::host(format!("cannot read {}", path.display())))?;
+    Ok(text)
+}

@@ -1,0 +1,247 @@
+//! A machine that has just come up becomes a snapshot, and goes on from it.
+#![expect(clippy::disallowed_types, reason = "the I/O shell")]
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hotbed_console::Shell;
+use hotbed_image::cache::{Notes, Stored};
+use serde_json::{Value, json};
+
+use super::restore::{Console, ask, await_migration, version};
+use super::{KIND, Plan, Saving, deadline};
+use crate::call::now;
+use crate::machine::Machine;
+use crate::machine::run::Run;
+use crate::{Call, Error};
+
+/// The files of a snapshot.
+pub(super) const RAM: &str = "ram.sparse";
+pub(super) const DEVICES: &str = "devices";
+pub(super) const CONSOLE: &str = "console";
+/// Its notes: how QEMU takes its devices back, which QEMU it was, and whether an agent had answered.
+pub(super) const WAY: &str = "way";
+pub(super) const QEMU: &str = "qemu";
+pub(super) const AGENT: &str = "agent";
+/// How long the agent of a guest whose shell is there may take to answer, and the other way round.
+const GRACE: Duration = Duration::from_secs(10);
+/// How much room snapshots may take in the cache; the least used go first.
+const BYTES_MAX: u64 = 8 << 30;
+
+impl Machine {
+    /// Saves a machine that has just come up, if it is to be saved, and goes on from the snapshot: gives the run that is the
+    /// machine's from now on, unless it is the same. A machine that cannot be saved goes on as it is.
+    pub(crate) fn go_on_from_snapshot(
+        &self,
+        run: &Arc<Run>,
+        shell: &mut Shell,
+        call: &Call<'_>,
+    ) -> Result<Option<Arc<Run>>, Error> {
+        let Some(plan) = self.hot.take_plan() else {
+            return Ok(None);
+        };
+        let _saving = Saving(&self.hot);
+        if self.site.others.is_disturbed() {
+            self.why_cold("the test began before all machines had come up");
+            return Ok(None);
+        }
+        let begin = now();
+        let saved = self
+            .wait_for_both(run, shell, &plan, call)
+            .and_then(|has_agent| self.save(run, &plan, has_agent, call))
+            .and_then(|snapshot| {
+                let restored = self.restore(&plan, &snapshot, Console::GoesOn, call);
+                if !matches!(
+                    restored,
+                    Ok(_) | Err(Error::Interrupted | Error::Timeout(_))
+                ) {
+                    let _ = plan.cache.remove(KIND, &plan.key);
+                }
+                restored
+            });
+        match saved {
+            Ok(restored) => {
+                let restored = Arc::new(restored);
+                if !self.replace_run(run, &restored) {
+                    return Err(Error::Machine(format!("{} was stopped", self.name())));
+                }
+                run.process.kill();
+                self.log(&format!(
+                    "saved as a snapshot and restored from it in {:.2} s (pid {})",
+                    now().saturating_duration_since(begin).as_secs_f64(),
+                    restored.process.pid()
+                ));
+                let _ = plan.cache.trim(KIND, BYTES_MAX);
+                Ok(Some(restored))
+            }
+            Err(error) => {
+                // Whatever was tried, the machine itself is as it was.
+                for command in ["migrate_cancel", "cont"] {
+                    let _ = run.qmp.execute(command, Value::Null, deadline(GRACE));
+                }
+                if matches!(error, Error::Interrupted | Error::Timeout(_)) {
+                    return Err(error);
+                }
+                self.why_cold(&error.chain());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Waits until both the shell and, where there is one, the agent are there; says whether there is an agent.
+    fn wait_for_both(
+        &self,
+        run: &Run,
+        shell: &mut Shell,
+        plan: &Plan,
+        call: &Call<'_>,
+    ) -> Result<bool, Error> {
+        let patience = deadline(GRACE);
+        let doing = || format!("{} comes up", self.name());
+        while !shell.is_ready() {
+            let slice = call.slice(&doing)?.min(patience);
+            let answer = shell.poll_ready(slice).map_err(|error| {
+                Error::Machine(format!(
+                    "the shell of {} did not come: {error}",
+                    self.name()
+                ))
+            })?;
+            if answer.is_none() && now() >= patience {
+                return Err(Error::Machine("its shell does not come".to_owned()));
+            }
+        }
+        let mut has_agent = false;
+        while plan.has_agent && run.agent.is_open() && !has_agent && now() < patience {
+            has_agent = run.agent.poll_ready(call.slice(&doing)?).is_some();
+        }
+        Ok(has_agent)
+    }
+
+    fn save(
+        &self,
+        run: &Run,
+        plan: &Plan,
+        has_agent: bool,
+        call: &Call<'_>,
+    ) -> Result<Stored, Error> {
+        let progress = Quiet {
+            interrupt: call.interrupt,
+        };
+        let mut failure = None;
+        let stored = plan.cache.store(KIND, &plan.key, &progress, |folder| {
+            self.fill(run, plan, has_agent, folder, call)
+                .map_err(|error| {
+                    failure = Some(error);
+                    hotbed_image::Error::Interrupted
+                })
+        });
+        // It must not talk while another one takes its place, even if it was another process that saved it.
+        let stopped = ask(&run.qmp, "stop", Value::Null, &[], call);
+        match (stored, failure) {
+            (_, Some(error)) => Err(error),
+            (Err(hotbed_image::Error::Interrupted), None) => Err(Error::Interrupted),
+            (Err(source), None) => Err(Error::Image {
+                machine: self.name().to_owned(),
+                source,
+            }),
+            (Ok(stored), None) => stopped.map(|_| stored),
+        }
+    }
+
+    /// Writes the files of a snapshot.
+    fn fill(
+        &self,
+        run: &Run,
+        plan: &Plan,
+        has_agent: bool,
+        folder: &Path,
+        call: &Call<'_>,
+    ) -> Result<Notes, Error> {
+        let way = send_devices(run, &folder.join(DEVICES), call)?;
+        let ram = plan
+            .ram
+            .as_ref()
+            .ok_or_else(|| Error::Machine("its memory is not to be had".to_owned()))?;
+        ram.copy_to(&folder.join(RAM), call)?;
+        let failed = Error::host("cannot keep the console's text");
+        let text = self
+            .console
+            .boot_bytes()
+            .and_then(|text| std::fs::write(folder.join(CONSOLE), text));
+        text.map_err(failed)?;
+        Ok(Notes::from([
+            (WAY.to_owned(), way.to_owned()),
+            (QEMU.to_owned(), version(run)),
+            (AGENT.to_owned(), has_agent.to_string()),
+        ]))
+    }
+
+    /// Makes `new` the machine's run if `old` still is.
+    fn replace_run(&self, old: &Arc<Run>, new: &Arc<Run>) -> bool {
+        let mut present = super::super::lock(&self.run);
+        let is_present = present.as_ref().is_some_and(|run| Arc::ptr_eq(run, old));
+        if is_present {
+            *present = Some(Arc::clone(new));
+        }
+        is_present
+    }
+}
+
+/// Has QEMU write the state of its devices; gives the way by which it did. The guest stands still then.
+fn send_devices(run: &Run, path: &Path, call: &Call<'_>) -> Result<&'static str, Error> {
+    ask(
+        &run.qmp,
+        "migrate-set-capabilities",
+        capabilities(),
+        &[],
+        call,
+    )?;
+    // QEMU 8.2 and later write a file; those before take one that is open.
+    let uri = json!({ "uri": format!("file:{}", path.display()) });
+    let mut cursor = run.qmp.cursor();
+    let way = match ask(&run.qmp, "migrate", uri, &[], call) {
+        Ok(_) => "file",
+        Err(Error::Qmp { .. }) => {
+            let file = File::create_new(path)
+                .map_err(Error::host(format!("cannot write {}", path.display())))?;
+            let name = json!({ "fdname": "devices" });
+            ask(&run.qmp, "getfd", name, &[file.as_fd()], call)?;
+            cursor = run.qmp.cursor(); // The attempt before has failed with an event.
+            ask(
+                &run.qmp,
+                "migrate",
+                json!({ "uri": "fd:devices" }),
+                &[],
+                call,
+            )?;
+            "fd"
+        }
+        Err(error) => return Err(error),
+    };
+    await_migration(&run.qmp, cursor, call)?;
+    Ok(way)
+}
+
+/// Memory is a file that stays where it is, and QEMU says how far it is.
+pub(super) fn capabilities() -> Value {
+    json!({ "capabilities": [
+        { "capability": "x-ignore-shared", "state": true },
+        { "capability": "events", "state": true },
+    ] })
+}
+
+/// Says nothing, and gives up with the call.
+struct Quiet<'c> {
+    interrupt: &'c dyn crate::Interrupt,
+}
+
+impl hotbed_image::Progress for Quiet<'_> {
+    fn step(&self, _message: &str) {}
+    fn line(&self, _text: &str) {}
+    fn is_interrupted(&self) -> bool {
+        self.interrupt.is_interrupted()
+    }
+}

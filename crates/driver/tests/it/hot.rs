@@ -1,0 +1,228 @@
+//! Machines that begin from a snapshot: real guests, with a cache of snapshots of their own.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use hotbed_driver::machine::Execute;
+use hotbed_driver::{Machine, TestConfig};
+
+use crate::guest::{SOON, one_at_a_time};
+use crate::support::{Bed, call, run, timed};
+
+/// The user's cache, but for its snapshots.
+struct Cache(tempfile::TempDir);
+
+impl Cache {
+    fn new() -> Self {
+        let user = hotbed_image::Cache::open().unwrap();
+        hotbed_image::build(&user, &hotbed_image::Spec::Micro, &hotbed_image::Silent).unwrap();
+        let cache = tempfile::tempdir().unwrap();
+        for folder in ["pins", "apt", "accelerator"] {
+            let _ = std::os::unix::fs::symlink(user.root().join(folder), cache.path().join(folder));
+        }
+        fs::create_dir(cache.path().join("entries")).unwrap();
+        for entry in fs::read_dir(user.root().join("entries")).unwrap() {
+            let entry = entry.unwrap();
+            if !entry.file_name().to_string_lossy().starts_with("snapshot-") {
+                let place = cache.path().join("entries").join(entry.file_name());
+                std::os::unix::fs::symlink(entry.path(), place).unwrap();
+            }
+        }
+        Self(cache)
+    }
+
+    fn bed(&self, head: &str) -> Bed {
+        let head: String = head.lines().map(|line| format!("# {line}\n")).collect();
+        let text = format!("# /// hotbed\n{head}# ///\n");
+        let config = TestConfig::from_python_file(Path::new("it.py"), &text).unwrap();
+        Bed::with_cache(config, Some(self.0.path().to_owned()))
+    }
+
+    fn snapshots(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.0.path().join("entries")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let is_snapshot = |path: &PathBuf| path.to_string_lossy().contains("/snapshot-");
+        paths.filter(is_snapshot).collect()
+    }
+}
+
+const RESTORED: &str = "m: restored from a snapshot";
+const SAVED: &str = "m: saved as a snapshot and restored from it";
+
+fn ask(machine: &Machine, command: &str) -> String {
+    let (status, output) = run(machine, command);
+    assert_eq!(status, 0, "{command}: {output}");
+    output.trim().to_owned()
+}
+
+fn seconds_since_1970() -> f64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap().as_secs_f64()
+}
+
+/// What a guest that is just there says of the time and of chance.
+fn time_and_chance(machine: &Machine) -> String {
+    let guest: f64 = ask(machine, "date +%s").parse().unwrap();
+    let host = seconds_since_1970();
+    assert!((host - guest - 0.5).abs() < 1.5, "{guest} and {host}");
+    ask(
+        machine,
+        "head -c 16 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/uuid",
+    )
+}
+
+#[test]
+fn a_machine_that_was_saved_begins_where_its_boot_ended() {
+    let _turn = one_at_a_time();
+    let cache = Cache::new();
+    let (console, first_chance) = {
+        let bed = cache.bed("hot = true\n[machines.m]");
+        bed.m().connect(&call()).unwrap();
+        assert!(bed.log().contains(SAVED), "{}", bed.log());
+        let chance = time_and_chance(bed.m());
+        ask(bed.m(), "touch /tmp/trace");
+        (bed.m().get_console_log().unwrap(), chance)
+    };
+    assert!(console.contains("Run /init as init process"), "{console}");
+    assert_eq!(cache.snapshots().len(), 1);
+    let mut chances = vec![first_chance];
+    for _ in 0..2 {
+        let bed = cache.bed("hot = true\n[machines.m]");
+        let ((), took) = timed(|| bed.m().connect(&call()).unwrap());
+        eprintln!("hot: shell after {took:?}");
+        assert!(bed.log().contains(RESTORED), "{}", bed.log());
+        chances.push(time_and_chance(bed.m()));
+        let execute = Execute::default();
+        let trace = bed.m().execute("test -e /tmp/trace", &execute, &call());
+        assert_eq!(
+            trace.unwrap().status,
+            1,
+            "what a test did is in the snapshot"
+        );
+        let again = bed.m().get_console_log().unwrap();
+        assert!(again.starts_with(&console[..1000]), "{again}");
+        assert!(bed.log().contains("m # [    0.000000] Linux version"));
+        let mut search = |text: &str| Ok(text.contains("Run /init as init process"));
+        bed.m()
+            .wait_for_console_text("init", &mut search, Some(SOON), &call())
+            .unwrap();
+        assert_eq!(ask(bed.m(), "hostname"), "m");
+    }
+    for (index, chance) in chances.iter().enumerate() {
+        assert!(!chances[..index].contains(chance), "{chances:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_damaged_is_made_again() {
+    let _turn = one_at_a_time();
+    let cache = Cache::new();
+    let head = "hot = true\n[machines.m]";
+    cache.bed(head).m().connect(&call()).unwrap();
+    let [snapshot] = &cache.snapshots()[..] else {
+        panic!("one snapshot")
+    };
+    let ram = fs::File::options()
+        .write(true)
+        .open(snapshot.join("ram.sparse"))
+        .unwrap();
+    ram.set_len(1 << 20).unwrap();
+    let bed = cache.bed(head);
+    bed.m().connect(&call()).unwrap();
+    assert!(bed.log().contains(SAVED), "{}", bed.log());
+    drop(bed);
+    // Of the same length and age, so that only QEMU can tell.
+    let path = snapshot.join("devices");
+    let time = fs::metadata(&path).unwrap().modified().unwrap();
+    let devices = fs::File::options().write(true).open(&path).unwrap();
+    devices.write_all_at(&[0xee; 5000], 100).unwrap();
+    devices.set_modified(time).unwrap();
+    let bed = cache.bed(head);
+    bed.m().connect(&call()).unwrap();
+    let log = bed.log();
+    assert!(log.contains("its snapshot is of no use and goes"), "{log}");
+    assert!(log.contains(SAVED), "{log}");
+    assert_eq!(ask(bed.m(), "hostname"), "m");
+    assert_eq!(cache.snapshots().len(), 1);
+}
+
+#[test]
+fn what_a_test_touched_or_asked_otherwise_is_no_snapshot_for_others() {
+    let _turn = one_at_a_time();
+    let cache = Cache::new();
+    let bed = cache.bed("hot = true\n[machines.m]");
+    bed.m().start(false, &call()).unwrap();
+    bed.m()
+        .send_monitor_command("info status", &call())
+        .unwrap();
+    bed.m().connect(&call()).unwrap();
+    let log = bed.log();
+    assert!(
+        log.contains("no snapshot: the test did something to it"),
+        "{log}"
+    );
+    drop(bed);
+    assert!(cache.snapshots().is_empty());
+    for head in [
+        "[machines.m]\nhot = false",
+        "hot = true\n[machines.m]\nhot = false",
+        "hot = true\n[machines.m]\nqemu_args = [\"-device\", \"usb-ehci\"]",
+    ] {
+        let bed = cache.bed(head);
+        bed.m().start(false, &call()).unwrap();
+        assert!(
+            !bed.m().start_command().contains("memory-backend"),
+            "{head}"
+        );
+    }
+}
+
+#[test]
+fn restored_machines_reach_each_other_and_another_machine_is_another_snapshot() {
+    let _turn = one_at_a_time();
+    let cache = Cache::new();
+    let head = "hot = true\n[machines.alice]\n[machines.m]";
+    for hot in [false, true] {
+        let bed = cache.bed(head);
+        bed.testbed.start_all(&call()).unwrap();
+        let [alice, m] = bed.testbed.machines() else {
+            panic!("two machines")
+        };
+        alice
+            .succeed(&["ping -4 -c 1 m"], Some(SOON), &call())
+            .unwrap();
+        let neighbours = ask(alice, "ip neigh show 192.168.1.2");
+        assert!(neighbours.contains("52:54:00:12:01:02"), "{neighbours}");
+        m.succeed(&["ping -6 -c 1 alice"], Some(SOON), &call())
+            .unwrap();
+        // It comes back as it was, and its neighbour finds it at once.
+        m.crash(&call()).unwrap();
+        m.start(false, &call()).unwrap();
+        alice
+            .succeed(&["ping -4 -c 1 -W 5 m"], Some(SOON), &call())
+            .unwrap();
+        assert_eq!(ask(m, "hostname"), "m");
+        let log = bed.log();
+        assert!(log.contains(RESTORED), "{log}");
+        assert_eq!(log.contains(SAVED), !hot, "{log}");
+        assert_eq!(cache.snapshots().len(), 2);
+    }
+    let other = cache.bed("hot = true\n[machines.alice]\n[machines.m]\nmemory = 300");
+    other.testbed.machines()[1].start(false, &call()).unwrap();
+    assert!(!other.log().contains(RESTORED));
+}
+
+#[test]
+fn a_machine_that_is_stopped_while_it_is_saved_leaves_nothing() {
+    let _turn = one_at_a_time();
+    let cache = Cache::new();
+    let bed = cache.bed("hot = true\n[machines.m]");
+    bed.m().start(false, &call()).unwrap();
+    let ((), took) = timed(|| bed.testbed.stop());
+    took.at_most(Duration::from_secs(2));
+    assert!(cache.snapshots().is_empty());
+    let left = fs::read_dir(cache.0.path().join("tmp")).unwrap().count();
+    assert_eq!(left, 0);
+}
