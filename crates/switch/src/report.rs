@@ -46,7 +46,7 @@ pub struct Drops {
     pub link_full: u64,
     /// Should have gone to a port on the other side of a partition.
     pub partitioned: u64,
-    /// Came in with a tag, or without one, though the port takes no such frames.
+    /// Came in with a tag, or without one, though the port takes no such frames; or from a stranger to a VXLAN network.
     pub foreign: u64,
 }
 
