@@ -168,9 +168,12 @@ impl Tree<'_> {
         if self.group.0.is_none() {
             let table = processes();
             let root = self.root.map_or(0, |pid| pid.as_raw_pid());
+            // We hold the other ends of the pipes, and have all commands as children.
+            let own = rustix::process::getpid().as_raw_pid();
             let is_seed = |process: &Process| {
-                root != 0 && (process.pid == root || process.session == root)
-                    || (!self.pipes.is_empty() && holds(process.pid, self.pipes))
+                process.pid != own
+                    && (root != 0 && (process.pid == root || process.session == root)
+                        || (!self.pipes.is_empty() && holds(process.pid, self.pipes)))
             };
             all.extend(
                 table

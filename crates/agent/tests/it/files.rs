@@ -1,15 +1,20 @@
 //! Files and folders, both ways.
 
-use crate::support::{run, soon, start};
+use crate::support::{is_root, run, soon, start};
 use hotbed_console::agent::wire::{Entry, EntryKind, Put, PutKind};
 use hotbed_console::agent::{Agent, Error, GetProgress, Putting};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+
+/// Another owner than oneself.
+fn owner() -> Option<(u32, u32)> {
+    is_root("the owner of a file").then_some((7, 8))
+}
 
 fn begin(agent: &Agent, path: &str, mode: u32, len: u64) -> Putting {
     let put = Put {
         path: path.to_owned(),
         kind: PutKind::File { mode, len },
-        owner: Some((7, 8)),
+        owner: owner(),
     };
     agent.put(put).unwrap()
 }
@@ -47,7 +52,8 @@ fn a_file_gets_its_bytes_mode_and_owner_and_appears_whole() {
     putting.poll(soon()).unwrap().unwrap();
     let metadata = std::fs::metadata(&path).unwrap();
     assert_eq!(metadata.permissions().mode() & 0o7777, 0o640);
-    assert_eq!((metadata.uid(), metadata.gid()), (7, 8));
+    let own = (metadata.uid(), metadata.gid());
+    assert_eq!(own, owner().unwrap_or(own));
     assert_eq!(std::fs::read(&path).unwrap(), b"hello");
     let (entry, data) = get(&agent, &path).unwrap();
     let kind = EntryKind::File { len: 5 };
@@ -56,7 +62,7 @@ fn a_file_gets_its_bytes_mode_and_owner_and_appears_whole() {
         Entry {
             kind,
             mode: 0o640,
-            owner: (7, 8)
+            owner: own
         }
     );
     assert_eq!(joined(data), b"hello");
@@ -160,7 +166,7 @@ fn a_folder_goes_both_ways_as_a_tar_stream() {
     let (entry, data) = get(&agent, &from).unwrap();
     assert_eq!(entry.kind, EntryKind::Folder);
     let stream = joined(data);
-    for owner in [None, Some((7, 8))] {
+    for owner in [None, owner()] {
         let to = guest.path(&format!("to/{}", owner.is_some()));
         let putting = agent
             .put(Put {
@@ -177,8 +183,10 @@ fn a_folder_goes_both_ways_as_a_tar_stream() {
             "a\n"
         );
         let metadata = std::fs::metadata(format!("{to}/sub")).unwrap();
+        let from = std::fs::metadata(&from).unwrap();
+        let own = (from.uid(), from.gid());
         assert_eq!(metadata.permissions().mode() & 0o7777, 0o751);
-        assert_eq!((metadata.uid(), metadata.gid()), owner.unwrap_or((0, 0)));
+        assert_eq!((metadata.uid(), metadata.gid()), owner.unwrap_or(own));
     }
     // What is no tar stream fails, and says so.
     let put = Put {

@@ -126,3 +126,12 @@ pub(crate) fn arguments(all: &[&str]) -> Command {
 pub(crate) fn run(agent: &Agent, text: &str) -> Outcome {
     finish(&agent.start(&script(text), text.as_bytes()).unwrap())
 }
+
+/// Whether this may do what root may; if not, it says what is not tested.
+pub(crate) fn is_root(what: &str) -> bool {
+    let is_root = rustix::process::getuid().is_root();
+    if !is_root {
+        eprintln!("SKIPPED: {what}: needs root");
+    }
+    is_root
+}
