@@ -274,6 +274,8 @@ impl Core {
         {
             return Some(job);
         }
+        // First this: what is written until nobody can write is read below.
+        let is_held = job.exit.is_some() && self.is_held_open(&mut job, now);
         let shell = match job.place {
             Place::Shell(index) => self.shells.get_mut(index).and_then(Option::as_mut),
             _ => None,
@@ -293,7 +295,7 @@ impl Core {
             job.forget_look();
             return Some(job);
         }
-        if self.is_held_open(&mut job, now) {
+        if is_held {
             return Some(job);
         }
         self.leave_place(&mut job);
