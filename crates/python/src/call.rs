@@ -8,7 +8,7 @@ use std::time::Duration;
 use hotbed_driver::{Call, Error, Interrupt};
 use pyo3::prelude::*;
 
-use crate::{Signal, clock, exceptions};
+use crate::{Interpreter, Signal, clock, exceptions};
 
 /// How long a pause goes on before it asks for signals.
 const SLICE: Duration = Duration::from_millis(50);
@@ -80,6 +80,21 @@ impl Interrupt for Signals {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .get_or_insert(error);
         true
+    }
+}
+
+/// Waits for a signal that asks the process to end. The script must be over, and this the thread that started Python.
+#[must_use]
+pub fn wait_for_signal(_interpreter: &Interpreter) -> Signal {
+    loop {
+        let raised = Python::attach(|py| {
+            let error = py.check_signals().err()?;
+            Some(Signal::of_exception(py, &error).unwrap_or(Signal::INTERRUPT))
+        });
+        if let Some(signal) = raised {
+            return signal;
+        }
+        thread::park_timeout(SLICE);
     }
 }
 

@@ -52,6 +52,7 @@ fn is_host_failure(error: &Error) -> bool {
         Error::Machine(_)
             | Error::Host { .. }
             | Error::Image { .. }
+            | Error::Agent(_)
             | Error::Config(_)
             | Error::Unsupported(_)
     )
@@ -63,6 +64,7 @@ fn translate(py: Python<'_>, error: Error) -> PyErr {
         Error::TestFailed(text) => RequestedAssertionFailed::new_err(text),
         Error::Assertion(text) => PyAssertionError::new_err(text),
         Error::Runtime(text) => PyRuntimeError::new_err(text),
+        Error::NoAgent { .. } => PyRuntimeError::new_err(message),
         Error::Timeout(text) => PyTimeoutError::new_err(text),
         Error::Argument(text) => PyValueError::new_err(text),
         Error::Config(_) => PyValueError::new_err(message),

@@ -36,7 +36,7 @@ mod symbols;
 mod sys;
 mod vlan;
 
-pub use call::Signals;
+pub use call::{Signals, wait_for_signal};
 pub use error::Error;
 pub use interpreter::{Interpreter, flush};
 pub use run::{Outcome, RunRequest, run};

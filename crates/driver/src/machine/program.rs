@@ -21,7 +21,7 @@ use crate::call::{after, now};
 use crate::{Call, Error};
 pub use hotbed_console::agent::wire::Size as TerminalSize;
 pub use hotbed_console::agent::wire::Stream as OutputStream;
-pub use process::Process;
+pub use process::{Process, Streams};
 
 /// How long an agent may take to come after the shell, where it is needed.
 const AGENT_PATIENCE: Duration = Duration::from_secs(2);

@@ -274,8 +274,10 @@ fn an_agent_gives_a_terminal_that_is_resized_and_can_be_left() {
             .unwrap();
         expect(&mut master, "new-2\r\n");
         // Ctrl-C is the guest's.
-        master.write_all(b"sleep 1000\r").unwrap();
-        expect(&mut master, "sleep 1000\r\n");
+        master
+            .write_all(b"sh -c 'echo begun-$((1 + 1)); exec sleep 1000'\r")
+            .unwrap();
+        expect(&mut master, "begun-2\r\n");
         master.write_all(b"\x03echo status-$?\r").unwrap();
         expect(&mut master, "status-130\r\n");
         let wanted = match how {

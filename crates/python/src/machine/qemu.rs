@@ -1,9 +1,12 @@
 //! What QEMU adds to a machine: power, monitor, console, keys, QMP.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hotbed_driver::terminal::Near;
 use hotbed_driver::{Call, Error, Machine, Testbed};
+use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
 use serde_json::Value;
 
@@ -136,6 +139,27 @@ impl QemuMachine {
     /// Sends a command to QEMU's human monitor; gives its answer.
     fn send_monitor_command(&self, py: Python<'_>, cmd: &str) -> PyResult<String> {
         self.run(py, |machine, call| machine.send_monitor_command(cmd, call))
+    }
+
+    /// Brings the terminal, or what is on standard input, together with a root shell in the guest.
+    #[pyo3(signature = (address=None))]
+    fn shell_interact(&self, py: Python<'_>, address: Option<&str>) -> PyResult<()> {
+        if let Some(address) = address {
+            return Err(PyNotImplementedError::new_err(format!(
+                "shell_interact has no use for the address {address:?}: `hotbed shell FILE.py {}` opens a shell from any terminal",
+                self.machine.name()
+            )));
+        }
+        let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        py.import("sys")?.getattr("stdout")?.call_method0("flush")?;
+        call::run(py, |call| {
+            let near = Near {
+                input: input.as_fd(),
+                output: output.as_fd(),
+                errors: errors.as_fd(),
+            };
+            self.machine.interact(&near, call).map(drop)
+        })
     }
 
     /// Writes to the guest's console.

@@ -63,9 +63,17 @@ def compare_class(place, node, runtime):
     for name in sorted(exists & set(members)):
         member, stub = vars(runtime)[name], members[name]
         is_property = any(getattr(d, "id", "") == "property" for d in stub.decorator_list)
-        compare(f"{place}.{name} is a property", is_property, inspect.isgetsetdescriptor(member))
+        compare(f"{place}.{name} is a property", is_property, inspect.isdatadescriptor(member))
         if not is_property:
             compare(f"{place}.{name}", stub_signature(stub), runtime_signature(member))
+
+
+def compare_parallel(place, node, module):
+    """The methods that can be called in parallel are the machine's, with the same parameters."""
+    members = names_of(node.body)
+    compare(f"members of {place}", sorted(members), sorted(module.Parallel.__methods__))
+    for name, stub in members.items():
+        compare(f"{place}.{name}", stub_signature(stub), runtime_signature(getattr(module.BaseMachine, name)))
 
 
 def compare_module(path, root):
@@ -79,6 +87,9 @@ def compare_module(path, root):
         node, value = stubs[known], getattr(module, known)
         if isinstance(node, ast.ClassDef):
             compare(f"module of {name}.{known}", name, value.__module__)
+            if known == "Parallel":
+                compare_parallel(f"{name}.{known}", node, module)
+                continue
             compare_class(f"{name}.{known}", node, value)
         elif isinstance(node, ast.FunctionDef):
             compare(f"{name}.{known}", stub_signature(node), runtime_signature(value))

@@ -31,6 +31,34 @@ state: str = server.get_unit_info("nginx.service")["ActiveState"]
 client.copy_from_host(server.shared_dir / "x", "/root/x")
 client.copy_from_machine("/root/x", target_dir="results")
 
+done = server.run(["ls", server.shared_dir], stdin="x", env={"A": "1", "B": None}, user="nobody", cwd="/", timeout=3)
+line: str = done.stdout + done.stderr
+raw: bytes = server.run("ls | wc", check=True, text=False).stdout
+took: float = done.duration + done.returncode
+done.check_returncode()
+with server.spawn(["tail", "-f", "/x"]) as tail:
+    tail.stdin.write(b"x")
+    tail.stdin.close()
+    for said in tail.stdout:
+        log.info(said.strip())
+    tail.send_signal(1)
+    code: int = tail.wait(timeout=timedelta(seconds=1)) + (tail.poll() or 0)
+out, err = server.spawn("cat", text=False).communicate(b"x", timeout=1)
+joined: bytes = out + err
+server.write_text("/x", server.read_text("/y"), mode=0o600)
+server.write_bytes("/x", server.read_bytes("/y"))
+server.put(server.out_dir / "a", "/a")
+server.get("/a", server.out_dir / "a")
+with server.parallel() as p, client.parallel() as q:
+    words = p.succeed("sleep 1", timeout=3)
+    status_and_text = q.execute("true")
+    p.run(["true"], check=True)
+    p.wait_for_unit("x.service", state="failed")
+both: str = words.result() + status_and_text.result()[1]
+found: str = server.wait_for_journal("ready", unit="x.service")
+server.wait_for_process("nginx", running=False)
+server.shell_interact()
+
 with subtest("blocked"), server.nested("cable", {"a": "b"}):
     server.block()
 

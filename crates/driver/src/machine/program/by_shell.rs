@@ -15,6 +15,9 @@ use crate::{Call, Error};
 /// Tells names of files apart.
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 
+/// What is said, with status 127, where there is no `su`.
+const NO_SU: &str = "hotbed: no su";
+
 /// Runs a program to its end.
 pub(super) fn run(
     session: &mut Session<'_>,
@@ -54,21 +57,36 @@ pub(super) fn run(
     };
     let rest = format!("cat {errors} 2>/dev/null; rm -f {errors} {input}");
     session.run(&Command::new(&rest), &mut finished.stderr, None, call)?;
+    if let Some(user) = &task.user
+        && finished.status == 127
+        && finished.stderr.trim_ascii() == NO_SU.as_bytes()
+    {
+        return Err(Error::NoAgent {
+            what: format!("a program of user {user}"),
+            machine: session.machine.name().to_owned(),
+            why: "nor has the guest a program `su`".to_owned(),
+        });
+    }
     Ok(finished)
 }
 
 /// The program as the last words of a script.
 fn words(task: &Task) -> String {
     let mut words = String::from("exec env");
+    if task.user.is_some() {
+        words = format!("type -P su >/dev/null || {{ echo '{NO_SU}' >&2; exit 127; }}\n{words}");
+    }
     if let Some(directory) = &task.directory {
         words = format!("cd -- {}\n{words}", quote(directory));
     }
+    // `env` takes its options first.
+    for (name, _) in task.environment.iter().filter(|(_, value)| value.is_none()) {
+        let _ = write!(words, " -u {}", quote(name));
+    }
     for (name, value) in &task.environment {
-        let word = match value {
-            Some(value) => quote(&format!("{name}={value}")),
-            None => format!("-u {}", quote(name)),
-        };
-        let _ = write!(words, " {word}");
+        if let Some(value) = value {
+            let _ = write!(words, " {}", quote(&format!("{name}={value}")));
+        }
     }
     let program: Vec<String> = match &task.program {
         Program::Script(script) => vec![

@@ -1,6 +1,7 @@
 //! A program that goes on by itself.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use super::super::Machine;
 use super::super::channel::Conversation;
 use super::super::run::Run;
 use super::{TerminalSize, status};
-use crate::call::{after, now};
+use crate::call::{SLICE, after, now};
 use crate::terminal::Said;
 use crate::{Call, Error};
 
@@ -20,6 +21,9 @@ const UNREAD_MAX: usize = 64 << 20;
 
 /// The status of a program that was killed before it could be started in earnest.
 const KILLED: i32 = -9;
+
+/// What a program wrote to its standard output, and to its standard error.
+pub type Streams = (Vec<u8>, Vec<u8>);
 
 /// A program in the guest that goes on by itself. Dropping it kills the program, with all that it has started.
 ///
@@ -43,8 +47,6 @@ struct Outputs {
     stderr: VecDeque<u8>,
     /// How the program ended; nothing comes after that.
     status: Option<i32>,
-    /// Whether it was killed because its time was over.
-    timed_out: bool,
     /// Somebody polls for all.
     is_polled: bool,
 }
@@ -176,6 +178,46 @@ impl Process {
         Ok(all)
     }
 
+    /// Gives it all of its input, waits for its end, and takes what it has written to both streams and was not read; `None` when
+    /// `timeout` passes before: then it can be asked again, without input.
+    ///
+    /// # Errors
+    ///
+    /// As [`poll`](Self::poll).
+    pub fn communicate(
+        &self,
+        input: &[u8],
+        timeout: Option<Duration>,
+        call: &Call<'_>,
+    ) -> Result<Option<Streams>, Error> {
+        let until = after(now(), timeout.unwrap_or(Duration::MAX));
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let feed = || {
+                let mut rest = input;
+                while !rest.is_empty() && !over.load(Ordering::Acquire) {
+                    let taken = self.running.write_stdin(rest, now() + SLICE);
+                    rest = rest.get(taken..).unwrap_or_default();
+                }
+                if rest.is_empty() {
+                    self.running.close_stdin();
+                }
+            };
+            std::thread::Builder::new()
+                .name("stdin".to_owned())
+                .spawn_scoped(scope, feed)
+                .map_err(Error::host("cannot start a thread"))?;
+            let said = self.advance(until, call, |outputs| {
+                outputs.status?;
+                let streams = [Stream::Stdout, Stream::Stderr];
+                let [stdout, stderr] = streams.map(|stream| std::mem::take(outputs.of(stream)));
+                Some((Vec::from(stdout), Vec::from(stderr)))
+            });
+            over.store(true, Ordering::Release);
+            said
+        })
+    }
+
     /// Writes to its input. What a program that has ended does not read goes nowhere.
     ///
     /// # Errors
@@ -285,7 +327,6 @@ impl Process {
             }
             Ok(Progress::Exited(ended)) => {
                 outputs.status = Some(status(&ended));
-                outputs.timed_out = ended.timed_out;
                 Ok(true)
             }
             Ok(Progress::Pending | Progress::Discard | Progress::Detached) => Ok(false),
