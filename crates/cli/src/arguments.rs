@@ -19,6 +19,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a test.
     Run(RunOptions),
+    /// Open a shell in a machine of a running test.
+    Shell(ShellOptions),
     /// Build or list images.
     Image {
         #[command(subcommand)]
@@ -75,6 +77,16 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: LogLevel,
 
+    /// When the test fails, keep its machines until Ctrl-C or the timeout, and say how to get into them.
+    #[arg(
+        long,
+        value_name = "WHAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "keep"
+    )]
+    pub(crate) at_failure: Option<AtFailure>,
+
     /// Do not show the lines of the machines' consoles; they are kept all the same.
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -82,6 +94,33 @@ pub(crate) struct RunOptions {
     /// Let the guests log to the emulated serial port: slow, but there from the kernel's first line on.
     #[arg(long)]
     pub(crate) serial: bool,
+}
+
+/// What `--at-failure` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AtFailure {
+    /// Keep the machines.
+    Keep,
+}
+
+/// What `hotbed shell` can be told.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A terminal gets a terminal in the machine: leave it with `exit` or Ctrl-]. Anything else on standard input is a script \
+        for bash.\n\nExit codes: the shell's; 2 no such test or machine, 3 the machine is off, or the test has ended."
+)]
+pub(crate) struct ShellOptions {
+    /// The test file that runs.
+    #[arg(value_name = "FILE.py")]
+    pub(crate) file: PathBuf,
+
+    /// The machine's name in the test.
+    #[arg(value_name = "MACHINE")]
+    pub(crate) machine: String,
+
+    /// Which process, if the test runs more than once.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) pid: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]

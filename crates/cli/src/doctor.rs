@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anstream::{eprintln, println};
 use hotbed_driver::config::{BOOT_TIMEOUT, TestConfig};
-use hotbed_driver::{Call, Log, Options, Testbed};
+use hotbed_driver::{AgentProgram, Call, Log, Options, Testbed};
 use hotbed_image::Cache;
 use owo_colors::OwoColorize;
 
@@ -45,6 +45,7 @@ pub(crate) fn run() -> Exit {
             }
         }
     }
+    is_well &= check_agent();
     is_well &= check_space(
         "images",
         Cache::open().map(|cache| cache.root().to_owned()).ok(),
@@ -58,6 +59,23 @@ pub(crate) fn run() -> Exit {
     } else {
         Exit::HostFailed
     }
+}
+
+/// What goes into guests as their agent. All works without it, too.
+fn check_agent() -> bool {
+    match AgentProgram::find(None) {
+        Ok(AgentProgram::Found(agent)) => good("agent", agent.path().display()),
+        Ok(AgentProgram::Missing) => note(
+            "agent",
+            "none found beside this program or in ../libexec/hotbed, nor named by HOTBED_AGENT; machines work without it, slower, and without spawn",
+        ),
+        Ok(AgentProgram::Off) => note("agent", "none, as HOTBED_AGENT is empty"),
+        Err(error) => {
+            bad("agent", report::chain(&error));
+            return false;
+        }
+    }
+    true
 }
 
 fn check_space(what: &str, folder: Option<PathBuf>) -> bool {
@@ -136,6 +154,10 @@ fn is_program(file: &Path) -> bool {
 
 fn good(what: &str, found: impl Display) {
     println!("{} {what}: {found}", "ok ".green());
+}
+
+fn note(what: &str, found: impl Display) {
+    println!("{} {what}: {found}", "-- ".yellow());
 }
 
 fn bad(what: &str, problem: impl Display) {

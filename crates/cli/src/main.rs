@@ -2,6 +2,7 @@
 //!
 //! - [`arguments`]: what can be typed.
 //! - [`run`]: a test, from its file to the verdict.
+//! - [`keep`]: the machines of a failed test, kept for who wants to look; [`shell`]: into a machine of a running test.
 //! - [`image`]: images, built ahead and listed.
 //! - [`doctor`]: what this host has, and what is missing.
 //! - [`progress`]: what is shown while images are built.
@@ -12,9 +13,11 @@
 mod arguments;
 mod doctor;
 mod image;
+mod keep;
 mod progress;
 mod report;
 mod run;
+mod shell;
 
 use clap::Parser;
 
@@ -25,6 +28,7 @@ fn main() {
     let exit = match arguments.command {
         Command::Run(options) => run::run(options),
         Command::Image { command } => image::run(&command),
+        Command::Shell(options) => shell::run(&options),
         Command::Doctor => doctor::run(),
     };
     exit.end_process();

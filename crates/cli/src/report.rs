@@ -34,10 +34,13 @@ impl Exit {
             Self::HostFailed => 3,
             Self::Script(status) => status,
             Self::Signal(signal) => {
+                hotbed_driver::terminal::restore();
                 signal.end_process();
                 signal.exit_status()
             }
         };
+        // Somebody may be at a terminal of the test still.
+        hotbed_driver::terminal::restore();
         std::process::exit(status)
     }
 }

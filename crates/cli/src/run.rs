@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use anstream::eprintln;
 use hotbed_driver::config::MachineKind;
+use hotbed_driver::control::Server;
 use hotbed_driver::log::Colours;
 use hotbed_driver::{Log, Options, TestConfig, Testbed};
 use hotbed_image::LogConsole;
 use hotbed_python::{Interpreter, Outcome, RunRequest, Script};
 use owo_colors::OwoColorize;
 
-use crate::arguments::RunOptions;
+use crate::arguments::{AtFailure, RunOptions};
 use crate::image;
+use crate::keep::keep;
 use crate::report::{self, Exit};
 
 /// Runs a test and says how it ended.
@@ -32,6 +34,7 @@ pub(crate) fn run(options: RunOptions) -> Exit {
         Ok(testbed) => testbed,
         Err(exit) => return exit,
     };
+    let control = test.listen(&testbed);
     let exit = match image::prepare(&testbed, &interpreter) {
         Ok(()) => {
             let outcome = hotbed_python::run(
@@ -43,14 +46,33 @@ pub(crate) fn run(options: RunOptions) -> Exit {
                     on_timeout: end_at_timeout(&testbed, start),
                 },
             );
-            testbed.stop();
-            hotbed_python::flush();
-            judge(&testbed, outcome, start.elapsed())
+            end(&test, &testbed, &interpreter, outcome, start.elapsed())
         }
         Err(exit) => exit,
     };
+    drop(control);
     testbed.log().flush();
     exit
+}
+
+/// Ends a test whose script has ended, and says how it did.
+fn end(
+    test: &Test,
+    testbed: &Arc<Testbed>,
+    interpreter: &Interpreter,
+    outcome: Outcome,
+    elapsed: Duration,
+) -> Exit {
+    let has_failed = !matches!(outcome, Outcome::Passed | Outcome::Interrupted(_));
+    if has_failed && test.options.at_failure == Some(AtFailure::Keep) {
+        let exit = judge(testbed, outcome, elapsed);
+        keep(testbed, interpreter, elapsed, exit);
+        testbed.stop();
+        return exit;
+    }
+    testbed.stop();
+    hotbed_python::flush();
+    judge(testbed, outcome, elapsed)
 }
 
 /// A test as the command line and its files describe it.
@@ -128,6 +150,22 @@ impl Test {
                 Err(Exit::TestFailed)
             }
             Err(error) => Err(host_failed(error)),
+        }
+    }
+
+    /// Lets `hotbed shell` in.
+    fn listen(&self, testbed: &Arc<Testbed>) -> Option<Server> {
+        let files = [Some(&self.config.script), self.options.config.as_ref()];
+        let files: Vec<&Path> = files.into_iter().flatten().map(PathBuf::as_path).collect();
+        match Server::start(testbed, &files) {
+            Ok(server) => Some(server),
+            Err(error) => {
+                let why = error.chain();
+                testbed
+                    .log()
+                    .warning(&format!("`hotbed shell` will not find this test: {why}"));
+                None
+            }
         }
     }
 

@@ -9,6 +9,8 @@
 mod full;
 mod guests;
 mod interpreter;
+mod program;
+mod shell;
 mod signals;
 mod support;
 mod symbols;

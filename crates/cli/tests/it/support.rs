@@ -97,6 +97,19 @@ impl Place {
     }
 }
 
+/// Whether there is an agent for guests; says so when a test does without.
+pub(crate) fn has_agent() -> bool {
+    let ended = Place::new()
+        .command(&["doctor"])
+        .output()
+        .expect("hotbed runs");
+    let has = String::from_utf8_lossy(&ended.stdout).contains("ok  agent: ");
+    if !has {
+        eprintln!("SKIPPED: there is no agent: `cargo xtask demo` builds it");
+    }
+    has
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
