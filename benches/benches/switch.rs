@@ -1,6 +1,5 @@
 //! The switch: what a decision takes, and frames per second through real sockets beside `vde_switch`.
 //!
-//! `switch/impair/…` is what an impaired link costs a frame: the decision, and the way through the queue of copies.
 //! `switch/decide/…` is the table alone. `switch/forward/<bytes>/<ports>/<who>` is one VDE client that sends to another
 //! through the switch, at most [`WINDOW`] frames in flight, while the other ports are silent but drained. One thread
 //! sends and receives, and it is the same for all: Hotbed, `vde_switch --hub` and `vde_switch` (learning; Debian's
@@ -26,14 +25,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hotbed_benches::sys::{BATCH, Buffer, recv_datagrams, send_datagrams};
-use hotbed_switch::state::delay::{DELAYED_BYTES_MAX, DELAYED_FRAMES_MAX, DelayQueue, Hop, Stage};
-use hotbed_switch::state::impair::fate::{Fate, Impairer};
 use hotbed_switch::state::{Egress, Stations};
 use hotbed_switch::wire::vde::{REPLY_LEN, Request, parse_reply};
 use hotbed_switch::wire::{Frame, MacAddr};
-use hotbed_switch::{
-    Config, Distribution, Impairment, Jitter, Loss, PortId, STATION_TTL, STATIONS_MAX, Switch,
-};
+use hotbed_switch::{Config, PortId, STATION_TTL, STATIONS_MAX, Switch};
 use rustix::event::epoll;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
@@ -50,7 +45,7 @@ const FRAME_BYTES: [usize; 2] = [64, 1500];
 /// How long a frame may take until it is taken for lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-criterion_group!(benches, decide, impair, forward);
+criterion_group!(benches, decide, forward);
 criterion_main!(benches);
 
 fn decide(c: &mut Criterion) {
@@ -109,67 +104,6 @@ fn decide(c: &mut Criterion) {
             table.handle_frame(now, PortId::new(1, 0), frame)
         });
     });
-    group.finish();
-}
-
-fn impair(c: &mut Criterion) {
-    let mut group = c.benchmark_group("switch/impair");
-    group.throughput(Throughput::Elements(1));
-    let delayed = Impairment {
-        delay: Duration::from_millis(20),
-        ..Impairment::default()
-    };
-    let all = Impairment {
-        loss: Loss::Uniform(0.01),
-        duplicate: 0.01,
-        corrupt: 0.01,
-        reorder: 0.01,
-        jitter: Jitter {
-            spread: Duration::from_millis(5),
-            distribution: Distribution::Normal,
-        },
-        ..delayed.clone()
-    };
-    for (name, config) in [("delay", delayed), ("everything", all)] {
-        for bytes in FRAME_BYTES {
-            let (mut link, mut now) = (
-                Impairer::new(&config, 1).expect("it can be"),
-                Instant::now(),
-            );
-            let mut queue = DelayQueue::new(DELAYED_FRAMES_MAX, DELAYED_BYTES_MAX);
-            let frame = vec![0x55; bytes];
-            let port = PortId::new(1, 0);
-            let hop = Hop {
-                stage: Stage::Out,
-                ingress: port,
-                egress: port,
-                segment: 0,
-                link: 1,
-            };
-            let (mut sent, mut arrived) = (0_u64, 0_u64);
-            // A frame in a microsecond: 20,000 are under way at a time.
-            group.bench_function(BenchmarkId::new(name, bytes), |b| {
-                b.iter(|| {
-                    now += Duration::from_micros(1);
-                    sent += 1;
-                    if let Fate::Passes(passage) = link.handle_frame(now, bytes) {
-                        for due in passage.due.into_iter().chain(passage.copy) {
-                            let buffer = queue.buffer([&frame, &[], &[]]).expect("room");
-                            queue.push(due, hop, buffer);
-                        }
-                    }
-                    while let Some((_, _, buffer)) = queue.pop_due(now) {
-                        link.handle_left(buffer.bytes().len());
-                        queue.recycle(buffer);
-                        arrived += 1;
-                    }
-                });
-            });
-            let counters = link.counters();
-            let expected = sent - counters.lost + counters.duplicated - counters.waiting;
-            assert_eq!(arrived, expected, "a frame is not accounted for");
-        }
-    }
     group.finish();
 }
 
