@@ -36,3 +36,43 @@ pub(super) fn why_not(machine: &ImageMachine) -> Option<String> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TestConfig;
+    use crate::config::MachineKind;
+
+    fn machine(line: &str) -> ImageMachine {
+        let text = format!("# /// hotbed\n# hot = true\n# [machines.m]\n# {line}\n# ///\n");
+        let config = TestConfig::from_python_file(std::path::Path::new("t.py"), &text).unwrap();
+        match &config.machines[0].kind {
+            MachineKind::Image(machine) => (**machine).clone(),
+            MachineKind::StartScript(script) => panic!("{script}"),
+        }
+    }
+
+    #[test]
+    fn only_devices_that_qemu_can_save_are_let_through() {
+        let args = |words: &str| why_not(&machine(&format!("qemu_args = [{words}]")));
+        assert_eq!(args(""), None);
+        assert_eq!(
+            args(r#""-device", "virtio-rng-pci,id=x", "-vga", "std""#),
+            None
+        );
+        for words in [
+            r#""-device", "vhost-user-fs-pci""#,
+            r#""-drive", "file=/x""#,
+            r#""-device""#,
+            r#""-vga", "std", "-virtfs", "local""#,
+        ] {
+            assert!(args(words).is_some(), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_machine_says_hot_for_itself_or_the_head_does_for_all() {
+        assert_eq!(machine("memory = 64").hot, Some(true));
+        assert_eq!(machine("hot = false").hot, Some(false));
+    }
+}
