@@ -198,10 +198,11 @@ fn copies(c: &mut Criterion) {
             b.iter(|| guest.m().get("/tmp/file", &target, &call()).expect("a get"));
         });
         group.finish();
-        assert!(
-            std::fs::read(&target).expect("the copy") == data,
-            "other bytes"
-        );
+        // The filter of the command line may have left the copies out.
+        if let Ok(copy) = std::fs::read(&target) {
+            assert!(copy == data, "other bytes");
+            std::fs::remove_file(&target).expect("it goes");
+        }
     }
     let mut guest = PlainGuest::boot(768);
     let text = "QUJD".repeat(BASE64_PIECE / 3);
