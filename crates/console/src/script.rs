@@ -135,17 +135,11 @@ impl Place {
     }
 }
 
-/// Whether a script could tell that it runs in a fork of a shell, and not in one of its own.
-#[must_use]
-pub fn needs_own_bash(script: &str) -> bool {
-    Place::of(script) == Place::Bash
-}
-
 /// Whether a script might tell a fork of another bash from a bash of its own.
 ///
 /// What is spelled out in the script is found, and what it might read from elsewhere.
 #[must_use]
-pub fn wants_own_bash(script: &str) -> bool {
+pub fn needs_own_bash(script: &str) -> bool {
     Place::of(script) == Place::Bash
 }
 

@@ -132,11 +132,9 @@ impl Site {
             hostname: "accelerator".to_owned(),
             ..Identity::default()
         };
-        let failed = |source| Error::Image {
-            machine: "accelerator".to_owned(),
-            source,
-        };
-        image.write_initrd(&identity, &initrd).map_err(failed)?;
+        image
+            .write_initrd(&identity, &initrd)
+            .map_err(Error::image("accelerator"))?;
         let mut command = Command::new(&self.qemu);
         command.args([
             "-nodefaults",

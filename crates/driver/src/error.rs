@@ -96,6 +96,14 @@ impl Error {
         move |source| Self::Host { what, source }
     }
 
+    /// Says whose image it was that could not be had.
+    pub(crate) fn image(machine: &str) -> impl Fn(hotbed_image::Error) -> Self + '_ {
+        move |source| Self::Image {
+            machine: machine.to_owned(),
+            source,
+        }
+    }
+
     /// Whether the test's script asked for too much, rather than the driver or the host failing.
     #[must_use]
     pub fn is_test_failure(&self) -> bool {

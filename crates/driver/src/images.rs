@@ -54,15 +54,12 @@ impl Images {
         if let Some((_, image)) = built.iter().find(|(known, _)| known == spec) {
             return Ok(image.clone());
         }
-        let failed = |source| Error::Image {
-            machine: machine.to_owned(),
-            source,
-        };
+        let failed = Error::image(machine);
         let cache = self
             .cache
             .as_ref()
             .map_or_else(Cache::open, Cache::at)
-            .map_err(failed)?;
+            .map_err(&failed)?;
         let (news, heard) = sync_channel(NEWS_MAX);
         let wanted = spec.clone();
         let build = move || {
@@ -81,7 +78,7 @@ impl Images {
                 Ok(News::Step(message)) => progress.step(&message),
                 Ok(News::Line(text)) => progress.line(&text),
                 Ok(News::Done(result)) => {
-                    let image = result.map_err(failed)?;
+                    let image = result.map_err(&failed)?;
                     built.push((spec.clone(), image.clone()));
                     return Ok(image);
                 }

@@ -382,10 +382,7 @@ impl ImageStart<'_> {
                 None => Ok(()),
             }
         };
-        write().map_err(|source| Error::Image {
-            machine: machine.to_owned(),
-            source,
-        })
+        write().map_err(Error::image(machine))
     }
 }
 

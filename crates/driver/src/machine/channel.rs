@@ -7,11 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hotbed_console::agent::wire::{
-    self, Exit, FailureKind, PAYLOAD_MAX, Program, Stderr, Stream, Wait,
-};
+use hotbed_console::agent::wire::{self, Exit, FailureKind, PAYLOAD_MAX, Stream, Wait};
 use hotbed_console::agent::{self, Agent, Ended, Error as AgentError, Running};
-use hotbed_console::script::{REPEAT_GRACE, wants_own_bash};
+use hotbed_console::script::REPEAT_GRACE;
 use hotbed_console::{Command, Error as ShellError, Until};
 
 use super::Machine;
@@ -223,21 +221,13 @@ impl Conversation<'_> {
         // One attempt at least has its time, however short the wait.
         let within = command.repeat.map(|repeat| repeat.within.max(REPEAT_GRACE));
         let request = wire::Command {
-            program: Program::Script {
-                own_bash: wants_own_bash(script),
-            },
-            directory: None,
-            environment: Vec::new(),
-            user: None,
-            terminal: None,
-            stdin: false,
-            stderr: Stderr::Log,
             timeout_ms: within.or(command.timeout).map(milliseconds),
             repeat: command.repeat.map(|repeat| wire::Repeat {
                 until_success: repeat.until == Until::Success,
                 interval_ms: milliseconds(repeat.interval),
             }),
             detached,
+            ..wire::Command::script(script)
         };
         self.start(&request, script.as_bytes())
     }

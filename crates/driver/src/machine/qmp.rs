@@ -101,18 +101,26 @@ impl Machine {
     }
 
     fn qmp_error(&self, run: &Run, error: QmpError) -> Error {
-        match error {
-            QmpError::Command {
-                command,
-                class,
-                description,
-            } => Error::Qmp {
-                command,
-                class: class.name().to_owned(),
-                description,
-            },
-            error => self.explain(run, Error::Machine(error.to_string())),
+        match failure(error) {
+            error @ Error::Qmp { .. } => error,
+            error => self.explain(run, error),
         }
+    }
+}
+
+/// What an error of QMP means: QEMU refuses a command, or QEMU is in trouble.
+pub(super) fn failure(error: QmpError) -> Error {
+    match error {
+        QmpError::Command {
+            command,
+            class,
+            description,
+        } => Error::Qmp {
+            command,
+            class: class.name().to_owned(),
+            description,
+        },
+        error => Error::Machine(error.to_string()),
     }
 }
 

@@ -2,11 +2,9 @@
 
 use super::vmm::Vmm;
 use super::{check_guest, config, initramfs, run, wait_for};
-use crate::guest::PATIENCE;
 use hotbed_console::Shell;
 use hotbed_console::device::vhost_user::{Happened, Service};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 const KERNEL: &str = "/usr/bin/linux.uml";
 const MODULES: &str = "/usr/lib/uml/modules";
@@ -71,10 +69,9 @@ fn user_mode_linux_has_its_consoles_on_our_back_end() {
     assert!(process.exists());
     drop(vmm);
     assert!(!process.exists(), "the guest is dead");
-    let until = Instant::now() + PATIENCE;
-    while !matches!(running.poll(until), Some(Happened::Disconnected(None))) {
-        assert!(Instant::now() < until, "the end of the guest is noticed");
-    }
+    wait_for(&running, |happened| {
+        matches!(happened, Happened::Disconnected(None))
+    });
     drop(running);
     assert!(!socket.exists(), "the socket is gone");
 }
@@ -97,10 +94,9 @@ fn second_guest_finds_the_console_as_the_first_one_did() {
             "shell"
         );
         drop(vmm); // As if its power were cut.
-        let until = Instant::now() + PATIENCE;
-        while !matches!(running.poll(until), Some(Happened::Disconnected(_))) {
-            assert!(Instant::now() < until, "the end of the guest is noticed");
-        }
+        wait_for(&running, |happened| {
+            matches!(happened, Happened::Disconnected(_))
+        });
         shell.expect_ready();
     }
 }

@@ -38,10 +38,7 @@ impl Inputs<'_> {
             .start
             .identity
             .digest()
-            .map_err(|source| Error::Image {
-                machine: self.start.identity.hostname.clone(),
-                source,
-            })?;
+            .map_err(Error::image(&self.start.identity.hostname))?;
         let agent = self.start.agent.map(hotbed_image::Agent::digest);
         let arguments = self.start.arguments.iter();
         let mut key = KeyBuilder::new(KIND)

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use hotbed_image::cache::Stored;
-use hotbed_qmp::Error as QmpError;
 use hotbed_qmp::blocking::Client;
 use serde_json::{Value, json};
 
@@ -17,6 +16,7 @@ use super::{Plan, deadline};
 use crate::call::now;
 use crate::machine::Machine;
 use crate::machine::console_log::Opening;
+use crate::machine::qmp::failure;
 use crate::machine::run::Run;
 use crate::{Call, Error};
 
@@ -57,11 +57,7 @@ impl Machine {
     }
 
     fn resume(&self, run: &Run, snapshot: &Stored, call: &Call<'_>) -> Result<(), Error> {
-        let note = |name| {
-            snapshot
-                .note(name)
-                .map_err(|source| self.image_error(source))
-        };
+        let note = |name| snapshot.note(name).map_err(Error::image(self.name()));
         if note(QEMU)? != version(run) {
             return Err(Error::Machine("another QEMU has made it".to_owned()));
         }
@@ -74,13 +70,6 @@ impl Machine {
         run.next_event
             .store(next, std::sync::atomic::Ordering::Release);
         Ok(())
-    }
-
-    fn image_error(&self, source: hotbed_image::Error) -> Error {
-        Error::Image {
-            machine: self.name().to_owned(),
-            source,
-        }
     }
 }
 
@@ -183,22 +172,10 @@ pub(super) fn ask(
     files: &[BorrowedFd<'_>],
     call: &Call<'_>,
 ) -> Result<Value, Error> {
-    let failed = |error| match error {
-        QmpError::Command {
-            command,
-            class,
-            description,
-        } => Error::Qmp {
-            command,
-            class: class.name().to_owned(),
-            description,
-        },
-        error => Error::Machine(error.to_string()),
-    };
-    let mut pending = qmp.submit(command, arguments, files).map_err(failed)?;
+    let mut pending = qmp.submit(command, arguments, files).map_err(failure)?;
     loop {
         let slice = call.slice(&|| format!("QEMU answers `{command}`"))?;
-        if let Some(answer) = pending.wait(slice).map_err(failed)? {
+        if let Some(answer) = pending.wait(slice).map_err(failure)? {
             return Ok(answer);
         }
     }

@@ -143,10 +143,7 @@ impl Machine {
         match (stored, failure) {
             (_, Some(error)) => Err(error),
             (Err(hotbed_image::Error::Interrupted), None) => Err(Error::Interrupted),
-            (Err(source), None) => Err(Error::Image {
-                machine: self.name().to_owned(),
-                source,
-            }),
+            (Err(source), None) => Err(Error::image(self.name())(source)),
             (Ok(stored), None) => stopped.map(|_| stored),
         }
     }
