@@ -112,3 +112,13 @@ fn prelude_is_one_quoted_word_between_short_lines() {
         prelude.len()
     );
 }
+
+#[test]
+fn only_a_script_that_could_tell_needs_a_bash_of_its_own() {
+    for script in ["echo $$", "echo $BASHPID", ". /etc/profile", "source x"] {
+        assert!(needs_own_bash(script), "{script}");
+    }
+    for script in ["true", "systemctl start nginx", "cat ./file | wc -l"] {
+        assert!(!needs_own_bash(script), "{script}");
+    }
+}
