@@ -363,9 +363,7 @@ fn guest_that_breaks_the_rules_is_told_and_may_reset() {
         ),
         (
             |script| {
-                for _ in 0..65 {
-                    script.publish(1, 0);
-                }
+                script.publish_all(1, &[0; 65]);
                 script.kick(1);
             },
             "queue 1 holds 65 available chains, more than it has room for",

@@ -205,11 +205,18 @@ impl Script {
 
     /// Makes a chain available, without a kick.
     pub(crate) fn publish(&mut self, queue: u32, head: u16) {
-        let ring = &mut self.queues[queue as usize];
-        let slot = u32::from(ring.offered % QUEUE_SIZE);
-        ring.offered = ring.offered.wrapping_add(1);
-        let offered = ring.offered;
-        self.store16(avail(queue) + 4 + 2 * slot, head);
+        self.publish_all(queue, &[head]);
+    }
+
+    /// Makes chains available at one instant, without a kick: a device that looks meanwhile sees none of them or all.
+    pub(crate) fn publish_all(&mut self, queue: u32, heads: &[u16]) {
+        let mut offered = self.queues[queue as usize].offered;
+        for &head in heads {
+            let slot = u32::from(offered % QUEUE_SIZE);
+            self.store16(avail(queue) + 4 + 2 * slot, head);
+            offered = offered.wrapping_add(1);
+        }
+        self.queues[queue as usize].offered = offered;
         self.store16(avail(queue) + 2, offered);
     }
 
