@@ -70,23 +70,31 @@ fn declared_examples(context: &Context<'_>) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Puts the names that the driver defines in front of a script, its machines among them.
 fn declare(script: &str) -> String {
-    let mut machines: Vec<String> = Vec::new();
+    let mut machines: Vec<(String, usize)> = Vec::new();
     for line in script.lines() {
         let name = line
             .strip_prefix("# [machines.")
             .and_then(|rest| rest.split(['.', ']']).next());
-        machines.extend(name.map(|name| {
-            format!(
-                "{}: QemuMachine\n",
-                name.trim_matches('"').replace('-', "_")
-            )
-        }));
+        let name = name.map(|name| (name.trim_matches('"').replace('-', "_"), 0));
+        machines.extend(name.filter(|name| machines.last().is_none_or(|last| last.0 != name.0)));
+        let count = line
+            .strip_prefix("# count = ")
+            .and_then(|count| count.trim().parse().ok());
+        if let (Some(count), Some((_, clones))) = (count, machines.last_mut()) {
+            *clones = count;
+        }
     }
-    machines.dedup();
-    format!(
-        "from test_driver.script import *\n{}{script}",
-        machines.concat()
-    )
+    let mut declared = String::from("from test_driver.script import *\n");
+    for (name, clones) in machines {
+        match clones {
+            0 => declared.push_str(&format!("{name}: QemuMachine\n")),
+            _ => declared.push_str(&format!("{name}s: list[QemuMachine]\n")),
+        }
+        for number in 1..=clones {
+            declared.push_str(&format!("{name}{number}: QemuMachine\n"));
+        }
+    }
+    declared + script
 }
 
 /// The Python files of a folder, sorted; none when there is no such folder.
@@ -162,5 +170,13 @@ mod tests {
             "from test_driver.script import *\nweb_1: QemuMachine\nb: QemuMachine\n# ///"
         ));
         assert!(declared.ends_with(script));
+    }
+
+    #[test]
+    fn clones_are_declared_one_by_one_and_as_a_list() {
+        let declared = declare("# [machines.w]\n# count = 2\n# [machines.b]\n");
+        assert!(declared.starts_with(
+            "from test_driver.script import *\nws: list[QemuMachine]\nw1: QemuMachine\nw2: QemuMachine\nb: QemuMachine\n"
+        ), "{declared}");
     }
 }

@@ -16,6 +16,7 @@ fn main() {
         arguments.next().unwrap_or_default(),
     );
     let machine = |(number, behaviour): (u8, &str)| MachineConfig {
+        clone_of: None,
         name: behaviour.to_owned(),
         number,
         vlans: Vec::new(),

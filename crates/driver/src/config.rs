@@ -3,6 +3,7 @@
 //! Two forms come in: the head of a test file (`head`, TOML between `# /// hotbed` and `# ///`) and the JSON that the NixOS
 //! test framework writes (`json`). Both come out as a [`TestConfig`]. Nothing here reads a file or a clock.
 
+mod clones;
 mod duration;
 mod error;
 mod fields;
@@ -31,7 +32,7 @@ pub const GLOBAL_TIMEOUT: Duration = Duration::from_secs(3600);
 /// A whole test: its machines, its VLANs, its script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestConfig {
-    /// The machines, sorted by name; each one's number is its place, from 1.
+    /// The machines, sorted by name, clones by their number; each one's number is its place, from 1.
     pub machines: Vec<MachineConfig>,
     /// The VLANs, sorted, each once.
     pub vlans: Vec<u8>,
@@ -79,7 +80,7 @@ impl TestConfig {
 pub struct MachineConfig {
     /// Its name in the test.
     pub name: String,
-    /// Its number: its place among the sorted names, from 1.
+    /// Its number: its place among the machines, from 1.
     pub number: u8,
     /// The VLANs that it is on; the i-th (from 1) is the guest's `eth<i>`. Empty for a start script, which knows its own.
     pub vlans: Vec<u8>,
@@ -87,6 +88,8 @@ pub struct MachineConfig {
     pub kind: MachineKind,
     /// Whether an agent in the guest may do what the backdoor shell does otherwise.
     pub agent: bool,
+    /// What it is a clone of: the name that the head gives to `count` machines that are alike but for names and addresses.
+    pub clone_of: Option<String>,
 }
 
 impl MachineConfig {
@@ -128,7 +131,18 @@ pub struct ImageMachine {
     /// Where the guest's kernel log and journal go.
     pub log: LogConsole,
     /// Whether it begins from a snapshot of an earlier boot where it can; `None`: only if `HOTBED_HOT` says so.
-    pub hot: Option<bool>,
+    pub hot: Option<Hot>,
+}
+
+/// Where a machine begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hot {
+    /// With power-on, always.
+    Never,
+    /// From a snapshot of the moment when its shell announced itself, or its agent did.
+    Shell,
+    /// From a snapshot of the moment when this unit of systemd was active.
+    Unit(String),
 }
 
 /// The images that there are.

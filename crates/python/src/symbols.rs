@@ -1,8 +1,10 @@
 //! The names that a script finds defined.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hotbed_driver::Testbed;
+use hotbed_driver::config::names;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -66,6 +68,7 @@ pub(crate) fn build<'py>(
         let number: u8 = vlan.getattr("nr")?.extract()?;
         symbols.set_item(format!("vlan{number}"), vlan)?;
     }
+    add_clones(&symbols, &machines, testbed)?;
     for (object, config) in machines.iter().zip(&testbed.config().machines) {
         if testbed.machines().len() == 1 {
             symbols.set_item("machine", &object)?;
@@ -77,6 +80,27 @@ pub(crate) fn build<'py>(
     module.dict().update(symbols.as_mapping())?;
     py.import("test_driver")?.add("script", module)?;
     Ok(symbols)
+}
+
+/// A list for the clones of each machine, `workers` for those of `worker`; what has that name already keeps it.
+fn add_clones(
+    symbols: &Bound<'_, PyDict>,
+    machines: &Bound<'_, PyList>,
+    testbed: &Testbed,
+) -> PyResult<()> {
+    let mut lists: BTreeMap<String, Vec<Bound<'_, PyAny>>> = BTreeMap::new();
+    for (object, config) in machines.iter().zip(&testbed.config().machines) {
+        if let Some(name) = &config.clone_of {
+            let list = format!("{}s", names::python_identifier(name));
+            lists.entry(list).or_default().push(object);
+        }
+    }
+    for (name, clones) in lists {
+        if !symbols.contains(&name)? {
+            symbols.set_item(name, clones)?;
+        }
+    }
+    Ok(())
 }
 
 /// `t`: the assertions of `unittest`, which fail as the test's own demands do.

@@ -44,6 +44,20 @@ fn two_machines_have_no_alias() {
 }
 
 #[test]
+fn clones_have_names_and_a_list() {
+    let place = Place::new();
+    place.write(
+        "test.py",
+        "# /// hotbed\n# [machines.worker]\n# count = 11\n# [machines.machine]\n# count = 2\n# [machines.log]\n# count = 1\n# ///\n\
+         t.assertEqual([m.name for m in workers], [f'worker{n}' for n in range(1, 12)])\n\
+         assert worker11 is workers[10] and machines[0] is log1 and logs == [log1]\n\
+         assert len(machines) == 14 and [machine1, machine2] == machines[1:3]\n\
+         assert 'machine' not in globals() and 'worker' not in globals()\n",
+    );
+    place.run(&["run", "test.py"]).expect(0, &["passed in"]);
+}
+
+#[test]
 fn every_method_takes_the_keywords_of_its_signature() {
     // Each argument has a wrong type, so nothing happens; the error must be about the type, not about the keyword.
     let place = Place::new();

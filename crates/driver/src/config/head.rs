@@ -9,11 +9,10 @@
 
 use std::path::Path;
 
-use toml::de::DeValue;
-
+use super::clones;
 use super::fields::{Fields, Source};
 use super::machine_head;
-use super::{BOOT_TIMEOUT, Error, GLOBAL_TIMEOUT, MACHINES_MAX, TestConfig};
+use super::{BOOT_TIMEOUT, Error, GLOBAL_TIMEOUT, Hot, MACHINES_MAX, TestConfig};
 
 /// The line that opens the head.
 const OPEN: &str = "# /// hotbed";
@@ -28,12 +27,19 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<TestConfig, Error> {
     let mut top = Fields::new(&source, "", &table);
     let global_timeout = top.duration("timeout")?.unwrap_or(GLOBAL_TIMEOUT);
     let boot_timeout = top.duration("boot_timeout")?.unwrap_or(BOOT_TIMEOUT);
-    let hot = top.read("hot", "true or false", DeValue::as_bool)?;
+    let hot = top.read("hot", "true or false", |value| match value.as_bool()? {
+        true => Some(Hot::Shell),
+        false => Some(Hot::Never),
+    })?;
     let mut machines = Vec::new();
     if let Some(table) = top.table("machines")? {
         let tables = Fields::new(&source, "machines", table);
         for (name, line) in tables.names() {
-            machines.push((machine_head::parse(&tables, name, hot)?, line));
+            let several = machine_head::parse(&tables, name, hot.as_ref())?;
+            machines.extend(several.into_iter().map(|machine| (machine, line)));
+            if machines.len() > MACHINES_MAX {
+                break;
+            }
         }
     }
     top.finish()?;
@@ -46,9 +52,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<TestConfig, Error> {
     }
     if machines.len() > MACHINES_MAX {
         let count = machines.len();
-        return Err(source.error(line, format!("{count} machines are too many: a test has at most {MACHINES_MAX}, the numbers of their addresses")));
+        return Err(source.error(line, format!("{count} machines or more are too many: a test has at most {MACHINES_MAX}, the numbers of their addresses")));
     }
-    machines.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    // Clones came in the order of their numbers, and stay in it.
+    machines.sort_by(|(a, _), (b, _)| clones::place(a).cmp(clones::place(b)));
     machine_head::check_names(&source, &machines)?;
     let mut number = 0_u8;
     let machines: Vec<_> = machines

@@ -74,6 +74,7 @@ fn machine(vms: &Object<'_>, name: &str, number: u8) -> Result<MachineConfig, Er
     }
     let command = crate::machine::quoting::quote(start_script);
     Ok(MachineConfig {
+        clone_of: None,
         name: name.to_owned(),
         number,
         vlans: Vec::new(),

@@ -5,9 +5,11 @@ use std::ops::Range;
 
 use toml::de::DeValue;
 
+use super::clones;
 use super::fields::{Fields, Source, integer, list, nearest};
 use super::{
-    Error, FileSpec, ImageKind, ImageMachine, LogConsole, MachineConfig, MachineKind, names,
+    Error, FileSpec, Hot, ImageKind, ImageMachine, LogConsole, MACHINES_MAX, MachineConfig,
+    MachineKind, names,
 };
 
 /// MiB of memory that a machine may have.
@@ -18,21 +20,23 @@ const CPUS_MAX: i64 = 255;
 const VLANS_MAX: usize = 24;
 /// The mode of a file that does not say.
 const FILE_MODE: u32 = 0o644;
+/// The most characters of a unit's name, as systemd has it.
+const UNIT_MAX: usize = 255;
+/// What `hot` can be.
+const HOT: &str = "true, false or a unit such as \"unit:nginx.service\"";
 /// The images by name.
 const IMAGES: [&str; 2] = ["micro", "debian"];
 
-/// Reads the table of machine `name`; its number comes later. `hot` is what holds when the table does not say.
+/// Reads the table of machine `name`, or of its clones; their numbers come later. `hot` is what holds when the table does not
+/// say.
 pub(super) fn parse(
     tables: &Fields<'_>,
     name: &str,
-    hot: Option<bool>,
-) -> Result<MachineConfig, Error> {
+    hot: Option<&Hot>,
+) -> Result<Vec<MachineConfig>, Error> {
     let Some(value) = tables.value(name) else {
         return Err(tables.error(0..0, format!("no table `{name}`")));
     };
-    if let Err(message) = names::check(name) {
-        return Err(tables.error(value.span(), message));
-    }
     let Some(table) = value.get_ref().as_table() else {
         return Err(tables.error(
             value.span(),
@@ -69,23 +73,48 @@ pub(super) fn parse(
                 }
             })?
             .unwrap_or_default(),
-        hot: fields
-            .read("hot", "true or false", DeValue::as_bool)?
-            .or(hot),
+        hot: fields.read("hot", HOT, read_hot)?.or_else(|| hot.cloned()),
     };
     let vlans = vlans(&mut fields)?;
     let agent = fields.read("agent", "true or false", DeValue::as_bool)?;
+    let count = fields.number("count", 1..MACHINES_MAX as i64 + 1)?;
     if image == ImageKind::Micro {
         refuse_builds_of_micro(&fields, &machine)?;
     }
     fields.finish()?;
-    Ok(MachineConfig {
+    let config = MachineConfig {
         name: name.to_owned(),
         number: 0,
         vlans,
         kind: MachineKind::Image(Box::new(machine)),
         agent: agent.unwrap_or(true),
-    })
+        clone_of: None,
+    };
+    let machines = match count {
+        None => vec![config],
+        Some(count) => clones::make(&config, count),
+    };
+    match machines
+        .iter()
+        .find_map(|machine| names::check(&machine.name).err())
+    {
+        Some(message) => Err(tables.error(value.span(), message)),
+        None => Ok(machines),
+    }
+}
+
+/// The value of `hot`.
+fn read_hot(value: &DeValue<'_>) -> Option<Hot> {
+    match value {
+        DeValue::Boolean(true) => Some(Hot::Shell),
+        DeValue::Boolean(false) => Some(Hot::Never),
+        value => {
+            let unit = value.as_str()?.strip_prefix("unit:")?;
+            let letters = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+            let fits = !unit.is_empty() && unit.len() <= UNIT_MAX && unit.chars().all(letters);
+            fits.then(|| Hot::Unit(unit.to_owned()))
+        }
+    }
 }
 
 /// Fails when two machines would be the same in the script or in `/etc/hosts`. `machines` are sorted.
@@ -97,6 +126,17 @@ pub(super) fn check_names(
     let mut hosts = BTreeMap::new();
     for (machine, line) in machines {
         let name = &machine.name;
+        if machines
+            .iter()
+            .any(|(other, _)| other.clone_of.as_ref() == Some(name))
+        {
+            return Err(source.error(
+                *line,
+                format!(
+                    "machine `{name}` has the name of the clones `{name}1` and so on: rename one"
+                ),
+            ));
+        }
         if let Some(other) = identifiers.insert(machine.identifier(), name) {
             return Err(source.error(
                 *line,
@@ -269,6 +309,16 @@ fn refuse_builds_of_micro(fields: &Fields<'_>, machine: &ImageMachine) -> Result
         ("files", machine.files.is_empty()),
         ("run", machine.run.is_empty()),
     ];
+    if let Some(Hot::Unit(unit)) = &machine.hot {
+        let span = fields
+            .value("hot")
+            .map(toml::Spanned::span)
+            .unwrap_or_default();
+        return Err(fields.error(
+            span,
+            format!("there is no systemd that could start `{unit}`: add `image = \"debian\"`"),
+        ));
+    }
     let Some((key, _)) = asked.into_iter().find(|(_, empty)| !empty) else {
         return Ok(());
     };

@@ -6,7 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{
-    Error, ImageKind, ImageMachine, LogConsole, MachineKind, TestConfig, duration, names, network,
+    Error, Hot, ImageKind, ImageMachine, LogConsole, MachineKind, TestConfig, duration, names,
+    network,
 };
 
 const FILE: &str = "tests/it.py";
@@ -152,6 +153,37 @@ fn machines_are_numbered_by_sorted_name() {
 }
 
 #[test]
+fn a_machine_with_a_count_becomes_clones_in_the_order_of_their_numbers() {
+    let config =
+        head("[machines.z]\n[machines.worker]\ncount = 11\nmemory = 64\n[machines.a]").unwrap();
+    let names: Vec<_> = config
+        .machines
+        .iter()
+        .map(|machine| machine.name.as_str())
+        .collect();
+    assert_eq!(names[..4], ["a", "worker1", "worker2", "worker3"]);
+    assert_eq!(names[9..], ["worker9", "worker10", "worker11", "z"]);
+    let last = &config.machines[11];
+    assert_eq!((last.number, last.identifier().as_str()), (12, "worker11"));
+    assert_eq!(last.clone_of.as_deref(), Some("worker"));
+    assert_eq!(image(&config, "worker11").memory, Some(64));
+    assert_eq!(config.machines[0].clone_of, None);
+}
+
+#[test]
+fn a_machine_begins_hot_at_its_shell_or_at_a_unit() {
+    let of = |line: &str| {
+        let config = head(&format!("[machines.m]\nimage = \"debian\"\n{line}")).unwrap();
+        image(&config, "m").hot
+    };
+    assert_eq!(of(""), None);
+    assert_eq!(of("hot = false"), Some(Hot::Never));
+    assert_eq!(of("hot = true"), Some(Hot::Shell));
+    let unit = Some(Hot::Unit("getty@tty1.service".to_owned()));
+    assert_eq!(of("hot = \"unit:getty@tty1.service\""), unit);
+}
+
+#[test]
 fn a_file_without_a_head_is_told_how_to_write_one() {
     let error = TestConfig::from_python_file(Path::new(FILE), "start_all()\n").unwrap_err();
     assert!(
@@ -228,8 +260,40 @@ const REFUSED: &[(&str, &str)] = &[
         "it.py:5: machines.a: unknown key `pakages`: did you mean `packages`?",
     ),
     (
-        "[machines.a]\ncount = 3",
-        "unknown key `count`: known are `image`, `packages`",
+        "[machines.a]\nnumber = 3",
+        "unknown key `number`: known are `image`, `packages`",
+    ),
+    (
+        "[machines.a]\ncount = 0",
+        "it.py:4: machines.a: `count` must be a whole number from 1 to 254, not 0",
+    ),
+    (
+        "[machines.a1]\n[machines.a]\ncount = 2",
+        "machines `a1` and `a1` would both be `a1` in the script: rename one",
+    ),
+    (
+        "[machines.a]\ncount = 2\n[machines.b]\ncount = 2\n[machines.b1]\n[machines.b2]\n[machines.a1]\ncount = 2",
+        "machine `a1` has the name of the clones `a11`",
+    ),
+    (
+        "[machines.vlan]\ncount = 2",
+        "invalid machine name \"vlan1\"",
+    ),
+    (
+        "[machines.a]\ncount = 200\n[machines.b]\ncount = 200\n[machines.c]\ncount = 200",
+        "400 machines or more are too many",
+    ),
+    (
+        "[machines.a]\nimage = \"debian\"\nhot = \"nginx.service\"",
+        "it.py:5: machines.a: `hot` must be true, false or a unit such as \"unit:nginx.service\", not \"nginx.service\"",
+    ),
+    (
+        "[machines.a]\nimage = \"debian\"\nhot = \"unit:a b\"",
+        "`hot` must be true, false or a unit",
+    ),
+    (
+        "[machines.a]\nhot = \"unit:nginx.service\"",
+        "it.py:4: machines.a: there is no systemd that could start `nginx.service`: add `image = \"debian\"`",
     ),
     (
         "timout = 3\n[machines.a]",
@@ -334,7 +398,7 @@ fn a_test_takes_254_machines_and_no_more() {
     };
     let config = head(&machines(254)).unwrap();
     assert_eq!(config.machines.last().unwrap().number, 254);
-    assert!(refused(&machines(255)).contains("255 machines are too many"));
+    assert!(refused(&machines(255)).contains("255 machines or more are too many"));
 }
 
 #[test]

@@ -27,7 +27,7 @@ use super::boot::ImageStart;
 use super::command_line;
 use super::run::Run;
 use crate::call::{after, now};
-use crate::config::ImageMachine;
+use crate::config::{Hot as Point, ImageMachine};
 use crate::{Call, Error};
 use ram::Memory;
 pub(crate) use watch::Others;
@@ -183,13 +183,14 @@ impl Machine {
     /// What a snapshot of this machine needs; `None` when there is to be none.
     fn plan(&self, machine: &ImageMachine, start: &ImageStart<'_>) -> Option<Plan> {
         let wanted = match std::env::var(VARIABLE).as_deref() {
-            Ok("0") => Some(false),
-            Ok("1") => machine.hot.or(Some(true)),
-            _ => machine.hot,
+            Ok("0") => None,
+            Ok("1") => Some(machine.hot.as_ref().unwrap_or(&Point::Shell)),
+            _ => machine.hot.as_ref(),
         };
-        if wanted != Some(true) {
+        // Nobody waits for a unit yet: it is saved when its shell is there.
+        let Some(Point::Shell | Point::Unit(_)) = wanted else {
             return None;
-        }
+        };
         if let Some(why) = limits::why_not(machine) {
             self.why_cold(&why);
             return None;

@@ -106,6 +106,7 @@ impl Bed {
 /// A test with fake machines, by name and behaviour.
 pub(crate) fn fake_config(machines: &[(&str, &str)]) -> TestConfig {
     let machine = |(number, (name, behaviour)): (u8, &(&str, &str))| MachineConfig {
+        clone_of: None,
         name: (*name).to_owned(),
         number,
         vlans: Vec::new(),

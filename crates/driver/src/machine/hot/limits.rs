@@ -41,7 +41,7 @@ pub(super) fn why_not(machine: &ImageMachine) -> Option<String> {
 mod tests {
     use super::*;
     use crate::TestConfig;
-    use crate::config::MachineKind;
+    use crate::config::{Hot, MachineKind};
 
     fn machine(line: &str) -> ImageMachine {
         let text = format!("# /// hotbed\n# hot = true\n# [machines.m]\n# {line}\n# ///\n");
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_machine_says_hot_for_itself_or_the_head_does_for_all() {
-        assert_eq!(machine("memory = 64").hot, Some(true));
-        assert_eq!(machine("hot = false").hot, Some(false));
+        assert_eq!(machine("memory = 64").hot, Some(Hot::Shell));
+        assert_eq!(machine("hot = false").hot, Some(Hot::Never));
     }
 }
