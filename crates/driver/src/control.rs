@@ -25,3 +25,8 @@ const FILES: &str = "control.files";
 fn canonical(file: &Path) -> std::io::Result<std::path::PathBuf> {
     std::fs::canonicalize(file)
 }
+
+/// What the fuzzer does with its bytes: they come in at the socket, the first of them is the size of the pieces.
+pub fn fuzz(data: &[u8]) {
+    wire::fuzz(data);
+}

@@ -81,8 +81,8 @@ impl Message {
             Self::Ended(status) => add(b'X', &status.to_le_bytes()),
             Self::Failed { is_usage, text } => {
                 let mut payload = vec![u8::from(*is_usage)];
-                let text = text.as_bytes();
-                payload.extend(text.get(..PAYLOAD_MAX - 1).unwrap_or(text));
+                let end = text.floor_char_boundary(PAYLOAD_MAX - 1);
+                payload.extend(text.as_bytes().get(..end).unwrap_or_default());
                 add(b'F', &payload);
             }
         }
@@ -150,4 +150,53 @@ impl Decoder {
         self.bytes.drain(..HEAD + len);
         Ok(Some(message))
     }
+}
+
+/// What the fuzzer does with its bytes: whatever pieces they come in, the same messages are in them, and a message that is sent on
+/// arrives as it is.
+pub(super) fn fuzz(data: &[u8]) {
+    let Some((&size, bytes)) = data.split_first() else {
+        return;
+    };
+    let (found, _) = decode_pieces(bytes, usize::from(size).max(1));
+    let (whole, _) = decode_pieces(bytes, bytes.len().max(1));
+    assert_eq!(found, whole, "pieces changed the messages");
+    let mut sent = Vec::new();
+    for message in found {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        let (arrived, is_whole) = decode_pieces(&bytes, PAYLOAD_MAX);
+        assert!(
+            is_whole,
+            "what we encode is not whole messages: {message:?}"
+        );
+        sent.extend(arrived);
+    }
+    for message in sent {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        let (arrived, _) = decode_pieces(&bytes, PAYLOAD_MAX);
+        assert_eq!(arrived, [message], "a round trip changed the message");
+    }
+}
+
+/// The messages in these bytes up to the first that is none, and whether that is all of the bytes.
+fn decode_pieces(bytes: &[u8], size: usize) -> (Vec<Message>, bool) {
+    let mut decoder = Decoder::default();
+    let mut found = Vec::new();
+    for piece in bytes.chunks(size) {
+        decoder.handle_read(piece);
+        loop {
+            match decoder.poll() {
+                Ok(Some(message)) => found.push(message),
+                Ok(None) => break,
+                Err(Garbled) => return (found, false),
+            }
+        }
+        assert!(
+            decoder.bytes.len() < HEAD + PAYLOAD_MAX,
+            "what waits for its end is longer than a message"
+        );
+    }
+    (found, decoder.bytes.is_empty())
 }

@@ -1,4 +1,6 @@
-use super::{Decoder, Garbled, Message, Open, PAYLOAD_MAX};
+use proptest::prelude::*;
+
+use super::{Decoder, Garbled, Message, Open, PAYLOAD_MAX, fuzz};
 use crate::machine::program::TerminalSize;
 
 fn messages() -> Vec<Message> {
@@ -75,5 +77,41 @@ fn what_is_no_message_is_refused() {
         &[b'O', 2, 0, 0, 0, b'{', b'}'],
     ] {
         assert_eq!(decode(bytes, 100), Err(Garbled), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_long_reason_is_cut_between_characters() {
+    let reason = Message::Failed {
+        is_usage: false,
+        text: "é".repeat(PAYLOAD_MAX),
+    };
+    let mut bytes = Vec::new();
+    reason.encode(&mut bytes);
+    let found = decode(&bytes, bytes.len()).expect("a message");
+    let [Message::Failed { text, .. }] = found.as_slice() else {
+        panic!("{found:?}");
+    };
+    assert_eq!(*text, "é".repeat((PAYLOAD_MAX - 1) / 2));
+}
+
+#[test]
+fn the_corpus_of_the_control_socket_is_digested() {
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fuzz/corpus/control_messages"
+    );
+    let mut count = 0;
+    for entry in std::fs::read_dir(corpus).expect("a corpus") {
+        fuzz(&std::fs::read(entry.expect("an entry").path()).expect("an input"));
+        count += 1;
+    }
+    assert!(count >= 9, "only {count} inputs in {corpus}");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_pieces_are_no_panic(data: Vec<u8>) {
+        fuzz(&data);
     }
 }
