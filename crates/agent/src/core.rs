@@ -46,6 +46,8 @@ const OPERATIONS_MAX: usize = 4096;
 pub(crate) struct Options {
     /// The port, where it is not to be found by its name.
     pub(crate) port: Option<PathBuf>,
+    /// Where commands' errors go, if not to the guest's console.
+    pub(crate) log: Option<PathBuf>,
     /// Not to use cgroups.
     pub(crate) no_groups: bool,
 }
@@ -160,9 +162,9 @@ impl Core {
             detached: Vec::new(),
             groups: Groups::find(!options.no_groups),
             environment: if is_test {
-                Environment::own()
+                Environment::own(options.log.as_deref())
             } else {
-                Environment::learn()
+                Environment::learn(options.log.as_deref())
             },
             children,
             power: None,

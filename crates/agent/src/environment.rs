@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What every command has, unless it says otherwise, as the backdoor shell gives it.
@@ -34,17 +35,17 @@ const NIXOS: &str = "/run/current-system/sw/bin";
 const DIRECTORIES: [&str; 2] = ["/tmp", "/"];
 
 impl Environment {
-    /// The agent's own environment, and its own standard error as the log.
-    pub(crate) fn own() -> Self {
+    /// The agent's own environment, and its own standard error as the log unless there is another.
+    pub(crate) fn own(log: Option<&Path>) -> Self {
         Self {
             variables: std::env::vars_os().collect(),
-            log: None,
+            log: log.and_then(open_log),
             directory: find_directory(),
         }
     }
 
-    /// What a login shell would have in this guest, and its console as the log.
-    pub(crate) fn learn() -> Self {
+    /// What a login shell would have in this guest, and its console as the log unless there is another.
+    pub(crate) fn learn(log: Option<&Path>) -> Self {
         let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         for (name, value) in DEFAULTS {
             if matches!(name, "PATH" | "HOME" | "USER") {
@@ -54,7 +55,7 @@ impl Environment {
                 variables.entry(name.into()).or_insert_with(|| value.into());
             }
         }
-        if std::path::Path::new(NIXOS).is_dir() {
+        if Path::new(NIXOS).is_dir() {
             let path = format!("/run/wrappers/bin:{NIXOS}:{}", DEFAULTS[0].1);
             variables.insert("PATH".into(), path.into());
         }
@@ -68,10 +69,10 @@ impl Environment {
         }
         let mut environment = Self {
             variables,
-            log: open_log(),
+            log: log.and_then(open_log).or_else(open_console),
             directory: find_directory(),
         };
-        if std::path::Path::new("/etc/profile").exists() {
+        if Path::new("/etc/profile").exists() {
             environment.read_profile();
         }
         environment
@@ -136,17 +137,19 @@ pub(crate) fn print() {
 }
 
 fn find_directory() -> &'static str {
-    let there = DIRECTORIES
-        .iter()
-        .find(|path| std::path::Path::new(path).is_dir());
+    let there = DIRECTORIES.iter().find(|path| Path::new(path).is_dir());
     there.unwrap_or(&"/")
 }
 
-fn open_log() -> Option<File> {
+fn open_console() -> Option<File> {
+    let paths = ["/dev/console", "/dev/kmsg"];
+    paths.iter().find_map(|path| open_log(Path::new(path)))
+}
+
+fn open_log(path: &Path) -> Option<File> {
     let mut options = File::options();
     // It is nobody's controlling terminal.
     let flags = rustix::fs::OFlags::NOCTTY.bits();
-    options.write(true).custom_flags(flags.cast_signed());
-    let paths = ["/dev/console", "/dev/kmsg"];
-    paths.iter().find_map(|path| options.open(path).ok())
+    options.append(true).custom_flags(flags.cast_signed());
+    options.open(path).ok()
 }

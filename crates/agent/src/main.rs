@@ -47,7 +47,9 @@ fn main() -> ExitCode {
         words => match options(words) {
             Some(options) => core::Core::new(options).and_then(|mut core| core.run()),
             None => {
-                tree::complain("usage: hotbed-agent [init | [--port PATH] [--no-cgroups]]");
+                tree::complain(
+                    "usage: hotbed-agent [init | [--port PATH] [--log PATH] [--no-cgroups]]",
+                );
                 return ExitCode::from(2);
             }
         },
@@ -68,6 +70,10 @@ fn options(mut words: &[&str]) -> Option<core::Options> {
             [] => return Some(options),
             ["--port", path, rest @ ..] => {
                 options.port = Some(path.into());
+                rest
+            }
+            ["--log", path, rest @ ..] => {
+                options.log = Some(path.into());
                 rest
             }
             ["--no-cgroups", rest @ ..] => {

@@ -83,6 +83,24 @@ fn errors_go_where_they_are_wanted() {
 }
 
 #[test]
+fn errors_go_to_the_log_that_the_agent_was_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("errors");
+    std::fs::write(&log, "before\n").unwrap();
+    let guest = Guest::start(&["--log", log.to_str().unwrap()]);
+    let agent = guest.connect();
+    for text in ["echo a >&2", "echo b >&2; echo $$ >/dev/null"] {
+        let command = Command {
+            stderr: Stderr::Log,
+            ..script(text)
+        };
+        finish(&agent.start(&command, text.as_bytes()).unwrap());
+    }
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "before\na\nb\n");
+    assert_eq!(guest.log(), "");
+}
+
+#[test]
 fn folder_and_environment_and_user_are_as_asked_for() {
     let (_guest, agent) = start();
     let text = "pwd; echo $A ${HOME-none}; id -un";
