@@ -8,11 +8,12 @@
     let
       system = "x86_64-linux";
       pkgs = nixpkgs.legacyPackages.${system};
-      hotbed = pkgs.callPackage ./nix/package.nix { };
+      hotbed-agent = pkgs.callPackage ./nix/agent.nix { };
+      hotbed = pkgs.callPackage ./nix/package.nix { inherit hotbed-agent; };
     in
     {
       packages.${system} = {
-        inherit hotbed;
+        inherit hotbed hotbed-agent;
         default = hotbed;
       };
       apps.${system}.default = {
@@ -20,6 +21,7 @@
         program = "${self.packages.${system}.hotbed}/bin/hotbed";
         meta.description = "Run a test";
       };
+      nixosModules.agent = ./nix/agent-module.nix;
       devShells.${system}.default = pkgs.callPackage ./nix/shell.nix { inherit hotbed; };
     };
 }

@@ -5,6 +5,7 @@
   makeWrapper,
   runCommand,
   pkgsStatic,
+  hotbed-agent,
   python3,
   qemu_kvm,
   apt,
@@ -14,20 +15,6 @@
 }:
 
 let
-  # The program for guests: static, so that any guest can run it.
-  agent = pkgsStatic.rustPlatform.buildRustPackage {
-    pname = "hotbed-agent";
-    inherit (manifest) version;
-    inherit src;
-    cargoLock.lockFile = ../Cargo.lock;
-    cargoBuildFlags = [
-      "--package"
-      "hotbed-agent"
-    ];
-    buildType = "agent";
-    doCheck = false;
-  };
-
   manifest = (builtins.fromTOML (builtins.readFile ../Cargo.toml)).workspace.package;
 
   src = lib.fileset.toSource {
@@ -66,7 +53,7 @@ rustPlatform.buildRustPackage {
   doCheck = false;
 
   postInstall = ''
-    install -D ${agent}/bin/hotbed-agent $out/libexec/hotbed/hotbed-agent
+    install -D ${hotbed-agent}/bin/hotbed-agent $out/libexec/hotbed/hotbed-agent
     wrapProgram $out/bin/hotbed --suffix PATH : ${
       lib.makeBinPath [
         apt

@@ -11,6 +11,7 @@ let
 
   names = [
     "apt"
+    "bash"
     "cargo"
     "clippy"
     "dpkg"
