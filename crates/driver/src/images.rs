@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 
+use hotbed_image::cache::Lease;
 use hotbed_image::{Cache, DebianSpec, Image, Progress, Spec};
 
 use crate::call::now;
@@ -17,14 +18,15 @@ const NEWS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Images {
     cache: Option<PathBuf>,
-    built: Turns<Vec<(Spec, Image)>>,
+    /// Held as long as a machine may boot from them.
+    built: Turns<Vec<(Spec, Image, Lease)>>,
 }
 
 /// What a build says from its own thread.
 enum News {
     Step(String),
     Line(String),
-    Done(Box<Result<Image, hotbed_image::Error>>),
+    Done(Box<Result<(Image, Lease), hotbed_image::Error>>),
 }
 
 impl Images {
@@ -51,7 +53,7 @@ impl Images {
     ) -> Result<Image, Error> {
         let doing = || format!("building the image of {machine}");
         let mut built = self.built.take(call, &doing)?;
-        if let Some((_, image)) = built.iter().find(|(known, _)| known == spec) {
+        if let Some((_, image, _)) = built.iter().find(|(known, ..)| known == spec) {
             return Ok(image.clone());
         }
         let failed = Error::image(machine);
@@ -64,7 +66,7 @@ impl Images {
         let wanted = spec.clone();
         let build = move || {
             let progress = Reporter(news);
-            let result = hotbed_image::build(&cache, &wanted, &progress);
+            let result = hotbed_image::obtain(&cache, &wanted, &progress);
             // One who does not wait any more does not hear.
             let _ = progress.0.send(News::Done(Box::new(result)));
         };
@@ -78,8 +80,8 @@ impl Images {
                 Ok(News::Step(message)) => progress.step(&message),
                 Ok(News::Line(text)) => progress.line(&text),
                 Ok(News::Done(result)) => {
-                    let image = result.map_err(&failed)?;
-                    built.push((spec.clone(), image.clone()));
+                    let (image, lease) = result.map_err(&failed)?;
+                    built.push((spec.clone(), image.clone(), lease));
                     return Ok(image);
                 }
                 Err(RecvTimeoutError::Timeout) => {}

@@ -8,17 +8,22 @@
 //! ```
 //!
 //! An entry is built in `tmp`, written to the disk, and moved to its place: whoever looks sees all of it or nothing.
+//! Whoever uses one locks its folder, shared; who makes room removes only what it can lock alone.
 
 #![expect(clippy::disallowed_types, reason = "the I/O shell")]
 
 mod entry;
+mod lease;
 mod list;
 mod lock;
+mod room;
 mod store;
 
 pub(crate) use entry::Entry;
 pub use entry::Notes;
+pub use lease::Lease;
 pub use list::Listed;
+pub use room::{LIMIT, Limit};
 pub use store::Stored;
 
 use std::fs::{self, DirBuilder, File};
@@ -53,7 +58,8 @@ impl Cache {
         Self::at(base.ok_or(Error::NoCacheHome)?.join("hotbed"))
     }
 
-    /// Opens the cache at `root`, which is made when it is absent, and clears what dead builders left.
+    /// Opens the cache at `root`, which is made when it is absent, and clears what dead builders left. What is there is found in one
+    /// that cannot be written, too.
     ///
     /// # Errors
     ///
@@ -66,7 +72,9 @@ impl Cache {
             files::create_folder(&root.join(folder))?;
         }
         let cache = Self { root };
-        cache.sweep()?;
+        if cache.is_writable() {
+            cache.sweep()?;
+        }
         Ok(cache)
     }
 
@@ -94,7 +102,12 @@ impl Cache {
 
     /// Finds an entry that is whole.
     pub(crate) fn find(&self, kind: &str, key: &str) -> Option<Entry> {
-        Entry::open(&self.root.join("entries").join(format!("{kind}-{key}")))
+        Entry::open(&self.place(kind, key))
+    }
+
+    /// Where an entry is, if it is there.
+    pub(crate) fn place(&self, kind: &str, key: &str) -> PathBuf {
+        self.root.join("entries").join(format!("{kind}-{key}"))
     }
 
     /// Finds an entry, or has it built by `build`, which fills the folder that it gets.
@@ -107,15 +120,20 @@ impl Cache {
         progress: &dyn Progress,
         build: impl FnOnce(&Path) -> Result<Notes, Error>,
     ) -> Result<Entry, Error> {
-        if let Some(entry) = self.find(kind, key) {
+        let place = self.place(kind, key);
+        let found = || {
+            let entry = self.find(kind, key)?;
+            lease::note_use(&place);
+            Some(entry)
+        };
+        if let Some(entry) = found() {
             return Ok(entry);
         }
         let name = format!("{kind}-{key}");
         let _lock = self.lock(&name, progress)?;
-        if let Some(entry) = self.find(kind, key) {
+        if let Some(entry) = found() {
             return Ok(entry);
         }
-        let place = self.root.join("entries").join(&name);
         let work = self.workspace(&name)?;
         if place.exists() {
             progress.step(&format!(

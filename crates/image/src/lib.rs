@@ -58,3 +58,33 @@ pub fn build(cache: &Cache, spec: &Spec, progress: &dyn Progress) -> Result<Imag
         Spec::Debian(spec) => debian::build(cache, spec, progress),
     }
 }
+
+/// Builds an image as [`build`] does, and takes a lease on it: its files stay where they are as long as that is held.
+///
+/// # Errors
+///
+/// As of [`build`].
+pub fn obtain(
+    cache: &Cache,
+    spec: &Spec,
+    progress: &dyn Progress,
+) -> Result<(Image, cache::Lease), Error> {
+    let mut tries = 1;
+    loop {
+        let image = build(cache, spec, progress)?;
+        match cache.hold(&image) {
+            Some(lease) => return Ok((image, lease)),
+            // Somebody has made room between the one and the other.
+            None if tries < OBTAIN_TRIES => tries += 1,
+            None => {
+                return Err(Error::Malformed {
+                    path: image.initrd,
+                    reason: "it goes away as soon as it is there".to_owned(),
+                });
+            }
+        }
+    }
+}
+
+/// How often an image is built that somebody removes at once.
+const OBTAIN_TRIES: u32 = 3;

@@ -263,6 +263,13 @@ impl Machine {
         call: &Call<'_>,
     ) -> Result<Run, Error> {
         let mut arguments = start.arguments.clone();
+        let plan = plan.filter(|plan| {
+            let is_writable = plan.cache.is_writable();
+            if !is_writable {
+                self.why_cold("the cache cannot be written");
+            }
+            is_writable
+        });
         let plan = plan.and_then(|mut plan| match Memory::new(plan.memory) {
             Ok(ram) => {
                 arguments.extend(restore::memory_arguments(plan.memory, &ram.path(), true));

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use hotbed_console::Shell;
+use hotbed_image::cache::Lease;
 use hotbed_qmp::blocking::Client;
 
 use super::command_line::Sockets;
@@ -51,6 +52,8 @@ pub(crate) struct Run {
     pub(crate) next_event: AtomicU64,
     /// When QEMU was started.
     pub(crate) since: Instant,
+    /// The snapshot that its memory is mapped from.
+    pub(crate) lease: Option<Lease>,
     // After the process: whoever writes to the console is gone then.
     boot: Boot,
     console: Arc<ConsoleLog>,
@@ -214,6 +217,7 @@ impl Starting<'_> {
             connected: AtomicBool::new(false),
             came_up: AtomicBool::new(false),
             since,
+            lease: None,
             boot: self.boot,
             console: Arc::clone(console),
         })

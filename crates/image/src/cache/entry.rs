@@ -62,6 +62,11 @@ impl Entry {
     }
 }
 
+/// What the manifest of the entry in `folder` notes.
+pub(super) fn notes(folder: &Path) -> Option<Notes> {
+    Manifest::read(folder).map(|manifest| manifest.notes)
+}
+
 /// Writes the manifest, and waits until all of the entry is on the disk.
 pub(super) fn seal(folder: &Path, notes: Notes) -> Result<(), Error> {
     let mut sealed = BTreeMap::new();
@@ -148,5 +153,5 @@ impl Stamp {
 
 /// The extension of files with holes.
 const SPARSE: &str = "sparse";
-const MANIFEST: &str = "manifest.json";
+pub(super) const MANIFEST: &str = "manifest.json";
 const MANIFEST_MAX: u64 = 1 << 20;

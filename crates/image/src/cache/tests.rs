@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 use std::thread;
+use std::time::Duration;
 
 use super::*;
 use crate::Silent;
@@ -196,20 +197,150 @@ fn what_others_keep_is_found_again_and_takes_the_room_of_its_data_only() {
     cache.remove("snapshot", "aa").unwrap();
 }
 
+/// Has an entry been used so many days ago.
+#[expect(clippy::disallowed_methods, reason = "what is old is so from now")]
+fn age(path: PathBuf, days: u64) {
+    let then = std::time::SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60);
+    let used = File::options().create(true).append(true).open(path);
+    used.unwrap().set_modified(then).unwrap();
+}
+
+fn limit(bytes: u64) -> Limit {
+    Limit {
+        bytes,
+        ..Limit::default()
+    }
+}
+
+fn keys(listed: &[Listed]) -> Vec<&str> {
+    listed.iter().map(|listed| &*listed.key).collect()
+}
+
 #[test]
 fn what_was_of_no_use_for_longest_goes_first() {
     let (_folder, cache) = cache();
-    for (key, age) in [("aa", 30), ("bb", 10), ("cc", 20)] {
-        let used = store(&cache, key).path("used");
-        let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(2_000_000 - age);
-        File::create(used).unwrap().set_modified(then).unwrap();
+    for (key, days) in [("aa", 30), ("bb", 10), ("cc", 20)] {
+        age(store(&cache, key).path("used"), days);
     }
     obtain(&cache, &AtomicUsize::new(0));
-    let gone = cache.trim("snapshot", 5 << 19).unwrap();
-    assert_eq!(gone.len(), 1);
-    assert_eq!(gone[0].key, "aa");
+    let gone = cache.make_room("snapshot", &limit(5 << 19)).unwrap();
+    assert_eq!(keys(&gone), ["aa"]);
     assert!(cache.stored("snapshot", "cc").is_some());
     assert_eq!(cache.list().unwrap().len(), 3, "other kinds stay");
+    // What was used just now is used last, whatever it was before.
+    let gone = cache.make_room("snapshot", &limit(3 << 19)).unwrap();
+    assert_eq!(keys(&gone), ["bb"]);
+}
+
+#[test]
+fn what_somebody_uses_stays_whatever_the_limit() {
+    let (_folder, cache) = cache();
+    let held = store(&cache, "aa").lease();
+    let second = held.clone();
+    drop(held);
+    store(&cache, "bb");
+    assert!(cache.is_in_use("snapshot", "aa"));
+    let gone = cache.make_room("snapshot", &limit(0)).unwrap();
+    assert_eq!(keys(&gone), ["bb"]);
+    drop(second);
+    assert!(!cache.is_in_use("snapshot", "aa"));
+    let gone = cache.make_room("snapshot", &limit(0)).unwrap();
+    assert_eq!(keys(&gone), ["aa"]);
+    assert!(!cache.is_in_use("snapshot", "aa"));
+    assert!(files::names(&cache.root().join("tmp")).unwrap().is_empty());
+}
+
+#[test]
+fn an_image_goes_when_there_is_too_much_and_nobody_used_it_for_long() {
+    let (_folder, cache) = cache();
+    let builds = AtomicUsize::new(0);
+    let used = obtain(&cache, &builds).path("used");
+    store(&cache, "aa");
+    let none: [&str; 0] = [];
+    assert_eq!(
+        keys(&cache.make_room("snapshot", &limit(1 << 30)).unwrap()),
+        none
+    );
+    assert_eq!(
+        keys(&cache.make_room("snapshot", &limit(0)).unwrap()),
+        ["aa"]
+    );
+    age(used.clone(), 29);
+    assert_eq!(keys(&cache.make_room("snapshot", &limit(0)).unwrap()), none);
+    age(used.clone(), 31);
+    obtain(&cache, &builds);
+    assert_eq!(keys(&cache.make_room("snapshot", &limit(0)).unwrap()), none);
+    age(used, 31);
+    assert_eq!(
+        keys(&cache.make_room("snapshot", &limit(1 << 30)).unwrap()),
+        none
+    );
+    assert_eq!(
+        keys(&cache.make_room("snapshot", &limit(0)).unwrap()),
+        ["00ff"]
+    );
+    assert_eq!(builds.into_inner(), 1);
+}
+
+#[test]
+fn an_image_is_in_use_as_long_as_somebody_holds_it() {
+    let (_folder, cache) = cache();
+    let entry = obtain(&cache, &AtomicUsize::new(0));
+    let image = crate::Image {
+        kind: crate::Kind::Micro,
+        kernel: "/boot/vmlinuz".into(),
+        initrd: entry.path("file"),
+        root: None,
+        digest: String::new(),
+    };
+    let held = cache.hold(&image).unwrap();
+    assert!(cache.is_in_use("thing", "00ff"));
+    drop(held);
+    assert!(!cache.is_in_use("thing", "00ff"));
+    cache.remove("thing", "00ff").unwrap();
+    assert!(cache.hold(&image).is_none());
+}
+
+#[test]
+fn uses_are_counted_though_many_use_it_at_once() {
+    let (_folder, cache) = cache();
+    drop(store(&cache, "aa"));
+    assert_eq!(cache.list().unwrap()[0].hits, 0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    assert!(cache.stored("snapshot", "aa").is_some());
+                }
+            });
+        }
+    });
+    let [listed] = &cache.list().unwrap()[..] else {
+        panic!("one entry")
+    };
+    assert_eq!(listed.hits, 200);
+    assert!(
+        listed.apparent > 64 << 20 && listed.bytes < 2 << 20,
+        "{listed:?}"
+    );
+}
+
+#[test]
+fn a_limit_is_a_size() {
+    let bytes = |text: &str| text.parse::<Limit>().map(|limit| limit.bytes);
+    for (text, want) in [
+        ("0", 0),
+        ("4096", 4096),
+        ("3K", 3 << 10),
+        ("512M", 512 << 20),
+        ("20g", 20 << 30),
+        ("2TiB", 2 << 40),
+    ] {
+        assert_eq!(bytes(text), Ok(want), "{text}");
+    }
+    for text in ["", "G", "-1", "1.5G", "1 G", "1GB", "99999999999T", "x1"] {
+        assert!(bytes(text).is_err(), "{text}");
+    }
 }
 
 #[test]

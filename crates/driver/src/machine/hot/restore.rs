@@ -50,7 +50,8 @@ impl Machine {
         let mut arguments = plan.arguments.clone();
         arguments.extend(memory_arguments(plan.memory, &snapshot.path(RAM), false));
         arguments.extend(["-incoming".into(), "defer".into()]);
-        let run = self.start_qemu(arguments, Some(opening), call)?;
+        let mut run = self.start_qemu(arguments, Some(opening), call)?;
+        run.lease = Some(snapshot.lease());
         let resumed = self.resume(&run, snapshot, call);
         resumed.map_err(|error| self.explain(&run, error))?;
         Ok(run)

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotbed_console::Shell;
-use hotbed_image::cache::{Notes, Stored};
+use hotbed_image::Cache;
+use hotbed_image::cache::{Limit, Notes, Stored};
 use serde_json::{Value, json};
 
 use super::restore::{Console, ask, await_migration, version};
@@ -28,8 +29,6 @@ pub(super) const QEMU: &str = "qemu";
 pub(super) const AGENT: &str = "agent";
 /// How long the agent of a guest whose shell is there may take to answer, and the other way round.
 const GRACE: Duration = Duration::from_secs(10);
-/// How much room snapshots may take in the cache; the least used go first.
-const BYTES_MAX: u64 = 8 << 30;
 
 impl Machine {
     /// Saves a machine that has just come up, if it is to be saved, and goes on from the snapshot: gives the run that is the
@@ -74,7 +73,7 @@ impl Machine {
                     now().saturating_duration_since(begin).as_secs_f64(),
                     restored.process.pid()
                 ));
-                let _ = plan.cache.trim(KIND, BYTES_MAX);
+                self.make_room(&plan.cache);
                 Ok(Some(restored))
             }
             Err(error) => {
@@ -174,6 +173,14 @@ impl Machine {
             (QEMU.to_owned(), version(run)),
             (AGENT.to_owned(), has_agent.to_string()),
         ]))
+    }
+
+    /// Removes the snapshots that were of no use for longest, when all take too much room.
+    fn make_room(&self, cache: &Cache) {
+        let gone = Limit::of_environment().and_then(|limit| cache.make_room(KIND, &limit));
+        if let Err(source) = gone {
+            self.log(&Error::image(self.name())(source).chain());
+        }
     }
 
     /// Makes `new` the machine's run if `old` still is.
