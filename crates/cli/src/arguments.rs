@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hotbed_driver::log::Level;
+use hotbed_image::cache::Limit;
 
 /// A warm testbed for virtual machines: boots the machines of a test, joins them, runs the test's script against them.
 #[derive(Debug, Parser)]
@@ -25,6 +26,11 @@ pub(crate) enum Command {
     Image {
         #[command(subcommand)]
         command: ImageCommand,
+    },
+    /// See what is kept of earlier runs, and make room.
+    Cache {
+        #[command(subcommand)]
+        command: CacheCommand,
     },
     /// Say what this host has and what is missing.
     Doctor,
@@ -135,6 +141,29 @@ pub(crate) enum ImageCommand {
     List,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// List images and snapshots: sizes, age, uses, last use.
+    List,
+    /// Show all about one entry.
+    Show {
+        /// The beginning of its key.
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+    /// Make room: remove the snapshots that were of no use for longest, and images that no test used for long.
+    Gc {
+        /// How much room snapshots may take, such as 512M or 20G [default: $HOTBED_CACHE_LIMIT, else 8G].
+        #[arg(long, value_name = "SIZE")]
+        limit: Option<Limit>,
+        /// When all is more than the limit, remove images that were not used for so many days, too [default: 30].
+        #[arg(long, value_name = "DAYS", value_parser = days)]
+        unused: Option<Duration>,
+    },
+    /// Read every byte, and remove what is damaged.
+    Verify,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum LogLevel {
     Debug,
@@ -162,6 +191,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("a timeout is a number of seconds above 0".to_owned()),
     }
+}
+
+fn days(text: &str) -> Result<Duration, String> {
+    let days: u32 = text
+        .parse()
+        .map_err(|_| "not a number of days".to_owned())?;
+    Ok(Duration::from_secs(u64::from(days) * 24 * 60 * 60))
 }
 
 fn output_directory(text: &str) -> Result<PathBuf, String> {

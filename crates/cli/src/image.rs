@@ -1,7 +1,6 @@
 //! `hotbed image`, and the images that a test needs before it runs.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anstream::{eprintln, println};
 use hotbed_driver::config::MachineKind;
@@ -11,6 +10,7 @@ use hotbed_python::{Interpreter, Signals};
 use owo_colors::OwoColorize;
 
 use crate::arguments::ImageCommand;
+use crate::cache::ago;
 use crate::progress;
 use crate::report::{self, Exit};
 
@@ -124,12 +124,11 @@ fn list() -> Exit {
     };
     for entry in &entries {
         let digest: String = entry.key.chars().take(DIGEST_SHOWN).collect();
-        let age = entry.built.elapsed().unwrap_or_default(); // A clock that was set back makes things from the future.
         println!(
             "{:<8} {digest} {:>6} MiB  {}",
             entry.kind,
             entry.bytes >> 20,
-            spell(age)
+            ago(entry.built)
         );
     }
     println!(
@@ -139,13 +138,4 @@ fn list() -> Exit {
         cache.root().display()
     );
     Exit::Success
-}
-
-/// How long ago, in the largest unit that fits.
-fn spell(age: Duration) -> String {
-    match age.as_secs() / 60 {
-        minutes @ 0..60 => format!("{minutes} min ago"),
-        minutes @ 60..1440 => format!("{} h ago", minutes / 60),
-        minutes => format!("{} days ago", minutes / 1440),
-    }
 }

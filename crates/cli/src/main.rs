@@ -3,6 +3,7 @@
 //! - [`arguments`]: what can be typed.
 //! - [`run`]: a test, from its file to the verdict.
 //! - [`keep`]: the machines of a failed test, kept for who wants to look; [`shell`]: into a machine of a running test.
+//! - [`cache`]: what is kept, and how much room it takes.
 //! - [`image`]: images, built ahead and listed.
 //! - [`doctor`]: what this host has, and what is missing.
 //! - [`progress`]: what is shown while images are built.
@@ -11,6 +12,7 @@
 //! Invariant: the process ends in one place for each command, after everything that it started is gone.
 
 mod arguments;
+mod cache;
 mod doctor;
 mod image;
 mod keep;
@@ -29,6 +31,7 @@ fn main() {
         Command::Run(options) => run::run(options),
         Command::Image { command } => image::run(&command),
         Command::Shell(options) => shell::run(&options),
+        Command::Cache { command } => cache::run(&command),
         Command::Doctor => doctor::run(),
     };
     exit.end_process();
