@@ -48,6 +48,8 @@ pub struct Task {
     pub directory: Option<String>,
     /// After how long it is killed, with all that it has started.
     pub timeout: Option<Duration>,
+    /// What it writes to its standard error comes with its standard output, in the order written.
+    pub merges_stderr: bool,
 }
 
 impl Task {
@@ -60,6 +62,7 @@ impl Task {
             user: None,
             directory: None,
             timeout: None,
+            merges_stderr: false,
         }
     }
 
@@ -118,7 +121,10 @@ impl Task {
             user: self.user.clone(),
             terminal,
             stdin,
-            stderr: Stderr::Apart,
+            stderr: match self.merges_stderr {
+                true => Stderr::WithStdout,
+                false => Stderr::Apart,
+            },
             timeout_ms: self.timeout.map(milliseconds),
             repeat: None,
             detached: false,

@@ -13,7 +13,7 @@ use crate::support::{Bed, Took, call, has_agent, run, timed};
 pub(crate) const SOON: Duration = Duration::from_secs(120);
 
 /// A testbed as the head of a test file asks for it.
-fn bed(head: &str) -> Bed {
+pub(crate) fn bed(head: &str) -> Bed {
     let head: String = head.lines().map(|line| format!("# {line}\n")).collect();
     let text = format!("# /// hotbed\n{head}# ///\n");
     Bed::new(TestConfig::from_python_file(Path::new("it.py"), &text).unwrap())
@@ -251,6 +251,15 @@ fn asks_for_the_same(bed: &Bed) {
     assert_eq!(
         (finished.status, &*finished.stdout, &*finished.stderr),
         (7, &b"in\nit\n/etc\n"[..], &b"no\n"[..])
+    );
+    let merged = Task {
+        merges_stderr: true,
+        ..Task::new(Program::Script("echo a; echo b >&2; echo c".to_owned()))
+    };
+    let finished = m.run_task(&merged, None, &call()).unwrap();
+    assert_eq!(
+        (finished.status, &*finished.stdout, &*finished.stderr),
+        (0, &b"a\nb\nc\n"[..], &b""[..])
     );
     let data: Vec<u8> = (0..300_000_u32).map(|i| (i >> 3) as u8).collect();
     m.write("/tmp/new/file", &data, 0o640, &call()).unwrap();

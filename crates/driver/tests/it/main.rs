@@ -6,6 +6,7 @@
     reason = "tests look at the host, and say what must be there"
 )]
 
+mod agent;
 mod commands;
 #[expect(clippy::duplicate_mod, reason = "the same tests, with an agent")]
 #[path = "commands.rs"]

@@ -33,7 +33,10 @@ pub(super) fn run(
     if let Some(bytes) = stdin {
         put_bytes(session, &input, bytes, call)?;
     }
-    let mut script = format!("exec 2>{errors}\n");
+    let mut script = match task.merges_stderr {
+        true => "exec 2>&1\n".to_owned(),
+        false => format!("exec 2>{errors}\n"),
+    };
     if stdin.is_some() {
         let _ = writeln!(script, "exec <{input}"); // Writing to a String cannot fail.
     }
@@ -57,9 +60,13 @@ pub(super) fn run(
     };
     let rest = format!("cat {errors} 2>/dev/null; rm -f {errors} {input}");
     session.run(&Command::new(&rest), &mut finished.stderr, None, call)?;
+    let said = match task.merges_stderr {
+        true => &finished.stdout,
+        false => &finished.stderr,
+    };
     if let Some(user) = &task.user
         && finished.status == 127
-        && finished.stderr.trim_ascii() == NO_SU.as_bytes()
+        && said.trim_ascii() == NO_SU.as_bytes()
     {
         return Err(Error::NoAgent {
             what: format!("a program of user {user}"),

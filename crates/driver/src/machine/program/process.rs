@@ -47,6 +47,8 @@ struct Outputs {
     stderr: VecDeque<u8>,
     /// How the program ended; nothing comes after that.
     status: Option<i32>,
+    /// It was killed because its time was over.
+    timed_out: bool,
     /// Somebody polls for all.
     is_polled: bool,
 }
@@ -117,6 +119,18 @@ impl Process {
     pub fn wait(&self, timeout: Option<Duration>, call: &Call<'_>) -> Result<Option<i32>, Error> {
         let until = after(now(), timeout.unwrap_or(Duration::MAX));
         self.advance(until, call, |outputs| outputs.status)
+    }
+
+    /// Whether it has ended because the time of its [`Task`](super::Task) was over.
+    ///
+    /// # Errors
+    ///
+    /// As [`poll`](Self::poll).
+    pub fn has_timed_out(&self, call: &Call<'_>) -> Result<bool, Error> {
+        let ended = self.advance(now(), call, |outputs| {
+            outputs.status.map(|_| outputs.timed_out)
+        })?;
+        Ok(ended.unwrap_or(false))
     }
 
     /// Waits for the next line of its output, its newline included; the last one may have none. `None` when there is no more.
@@ -327,6 +341,7 @@ impl Process {
             }
             Ok(Progress::Exited(ended)) => {
                 outputs.status = Some(status(&ended));
+                outputs.timed_out = ended.timed_out;
                 Ok(true)
             }
             Ok(Progress::Pending | Progress::Discard | Progress::Detached) => Ok(false),
