@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use anstream::{eprintln, println};
+use hotbed_driver::capacity::Capacity;
 use hotbed_driver::config::{BOOT_TIMEOUT, TestConfig};
 use hotbed_driver::{AgentProgram, Call, Log, Options, Testbed};
 use hotbed_image::Cache;
@@ -27,6 +28,9 @@ const PROGRAMS: [(&str, &str, &str); 7] = [
 ];
 /// Less free space than this is not enough to build a debian image.
 const SPACE_MIN: u64 = 2 << 30;
+/// What a machine takes that shares its snapshot's memory with others, as measured under TCG: with the default of memory, and idle.
+const MICRO_BYTES: u64 = 45 << 20;
+const DEBIAN_BYTES: u64 = 110 << 20;
 /// Folders for administrators, which are not in every user's `PATH`.
 const ADMINISTRATORS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
@@ -51,6 +55,7 @@ pub(crate) fn run() -> Exit {
         Cache::open().map(|cache| cache.root().to_owned()).ok(),
     );
     is_well &= check_space("temporary files", Some(std::env::temp_dir()));
+    say_capacity();
     if is_well {
         is_well = check_accelerator();
     }
@@ -109,6 +114,25 @@ fn check_space(what: &str, folder: Option<PathBuf>) -> bool {
             false
         }
     }
+}
+
+/// How many machines there may be before the host swaps, and everything is slow.
+fn say_capacity() {
+    let capacity = Capacity::of_host();
+    let Some(memory) = capacity.memory else {
+        note("memory", "the system does not say how much is available");
+        return;
+    };
+    let holds = |bytes| capacity.holds(bytes).unwrap_or_default();
+    good(
+        "memory",
+        format_args!(
+            "{} MiB available: before it swaps, this host holds about {} micro or {} debian machines that begin from a snapshot",
+            memory >> 20,
+            holds(MICRO_BYTES),
+            holds(DEBIAN_BYTES)
+        ),
+    );
 }
 
 /// Finds out what runs guests here, by booting one unless that was done before.

@@ -11,9 +11,11 @@ use std::time::Duration;
 use hotbed_image::Image;
 
 use crate::accelerator::Verdict;
+use crate::capacity::Admission;
 use crate::images::Images;
 use crate::machine::console_log::Tail;
 use crate::machine::hot::Others;
+use crate::machine::hot::clones::Clones;
 use crate::process::{Process, spawn};
 use crate::testbed::reaper::{MARK, Reaper};
 use crate::turn::Turns;
@@ -48,6 +50,10 @@ pub(crate) struct Site {
     pub(crate) tail: Tail,
     /// The machines that are to be saved.
     pub(crate) others: Others,
+    /// How many machines may start at once.
+    pub(crate) admission: Admission,
+    /// Which clones boot for all.
+    pub(crate) clones: Clones,
     reaper: Arc<Reaper>,
     processes: Mutex<Vec<Weak<Process>>>,
 }
@@ -84,6 +90,8 @@ impl Site {
             hosts: parts.hosts,
             verdict: Turns::new(None),
             others: Others::default(),
+            admission: Admission::default(),
+            clones: Clones::default(),
             reaper: parts.reaper,
             processes: Mutex::default(),
         }

@@ -125,7 +125,9 @@ impl Identity {
         format!("{}4{}8{}\n", &key[..12], &key[13..16], &key[17..32])
     }
 
-    fn hosts_file(&self) -> String {
+    /// The text of `/etc/hosts`.
+    #[must_use]
+    pub fn hosts_file(&self) -> String {
         let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
         if !self
             .hosts

@@ -8,17 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hotbed_image::{Agent, Identity, Image, Interface};
+use hotbed_image::{Agent, Identity, Image};
 
 use super::command_line::{self, Accelerator, Sockets};
 use super::console_log::Opening;
+use super::hot::clones::{NOBODY, Template};
 use super::quoting::{python_bytes, quote};
 use super::run::{Run, Start, quoted_lines};
 use super::{Machine, lock};
 use crate::call::{after, now};
-use crate::config::{ImageKind, ImageMachine, MachineKind, names, network};
+use crate::config::{ImageKind, ImageMachine, MachineKind};
 use crate::{AgentProgram, Call, Error};
 
+/// The initramfs of a clone that boots as nobody.
+const NOBODYS_INITRD: &str = "initrd-of-nobody";
 /// How often a guest that says nothing is remarked upon.
 const REMARK: Duration = Duration::from_secs(30);
 
@@ -146,21 +149,32 @@ impl Machine {
             _ => None,
         };
         let accelerator = self.site.accelerator(call)?;
-        let parts = command_line::Parts {
-            name: self.name(),
-            number: self.config.number,
-            vlans: &self.vlan_sockets(),
-            accelerator,
-            sockets: &Sockets::in_directory(self.state_dir()),
-            allow_reboot,
-            agent: agent.is_some(),
-        };
+        let vlans = self.vlan_sockets();
         let initrd = self.state_dir().join("initrd");
-        let arguments =
-            command_line::image_machine(machine, &parts, &image.arguments(&initrd, machine.log));
+        let arguments_as = |name: &str, number, initrd: &Path| {
+            let parts = command_line::Parts {
+                name,
+                number,
+                vlans: &vlans,
+                accelerator,
+                sockets: &Sockets::in_directory(self.state_dir()),
+                allow_reboot,
+                agent: agent.is_some(),
+            };
+            command_line::image_machine(machine, &parts, &image.arguments(initrd, machine.log))
+        };
+        // Who a clone is, its agent tells it.
+        let clone_of = self.config.clone_of.as_ref().filter(|_| agent.is_some());
+        let template = clone_of.map(|name| Template {
+            identity: self.identity_as(name, NOBODY),
+            arguments: arguments_as(name, NOBODY, &self.state_dir().join(NOBODYS_INITRD)),
+            initrd: self.state_dir().join(NOBODYS_INITRD),
+        });
+        let arguments = arguments_as(self.name(), self.config.number, &initrd);
         Ok(ImageStart {
             image,
-            identity: self.identity(),
+            identity: self.identity_as(self.name(), self.config.number),
+            template,
             agent,
             accelerator,
             allow_reboot,
@@ -186,22 +200,6 @@ impl Machine {
                 .map(|path| (*vlan, path.clone()))
         };
         self.config.vlans.iter().filter_map(socket).collect()
-    }
-
-    /// The names and addresses that the guest gives itself at boot.
-    fn identity(&self) -> Identity {
-        let number = self.config.number;
-        let interface = |(index, &vlan): (usize, &u8)| Interface {
-            name: format!("eth{index}"),
-            mac: network::mac(vlan, number),
-            ipv4: (network::ipv4(vlan, number), 24),
-            ipv6: (network::ipv6(vlan, number), 64),
-        };
-        Identity {
-            hostname: names::host_name(self.name()),
-            interfaces: (1..).zip(&self.config.vlans).map(interface).collect(),
-            hosts: self.site.hosts.clone(),
-        }
     }
 
     /// Waits for the guest's shell; starts the machine if need be.
@@ -234,6 +232,9 @@ impl Machine {
         };
         let successor = self.go_on_from_snapshot(&run, &mut shell, call)?;
         let present = successor.as_ref().unwrap_or(&run);
+        if let Some(identity) = &present.becomes {
+            self.adopt(present, identity, call)?;
+        }
         let hello = present.agent.poll_ready(now()).map(|(_, hello)| hello);
         present.agent.begin_boot(hello.as_ref());
         present.came_up.store(true, Ordering::Release);
@@ -363,6 +364,8 @@ impl Machine {
 pub(super) struct ImageStart<'s> {
     pub(super) image: Image,
     pub(super) identity: Identity,
+    /// What it boots as when it boots for all clones.
+    pub(super) template: Option<Template>,
     pub(super) agent: Option<&'s Agent>,
     pub(super) accelerator: Accelerator,
     pub(super) allow_reboot: bool,
@@ -373,16 +376,21 @@ pub(super) struct ImageStart<'s> {
 }
 
 impl ImageStart<'_> {
-    /// Writes the machine's initramfs.
-    pub(super) fn write_initrd(&self, machine: &str) -> Result<(), Error> {
+    /// Writes the initramfs of the machine.
+    pub(super) fn write_initrd(&self) -> Result<(), Error> {
+        self.write_initrd_of(&self.identity, &self.initrd)
+    }
+
+    /// Writes the initramfs of a machine that has this identity.
+    pub(super) fn write_initrd_of(&self, identity: &Identity, path: &Path) -> Result<(), Error> {
         let write = || {
-            self.image.write_initrd(&self.identity, &self.initrd)?;
+            self.image.write_initrd(identity, path)?;
             match self.agent {
-                Some(agent) => agent.append_to(&self.initrd),
+                Some(agent) => agent.append_to(path),
                 None => Ok(()),
             }
         };
-        write().map_err(Error::image(machine))
+        write().map_err(Error::image(&self.identity.hostname))
     }
 }
 

@@ -3,10 +3,12 @@
 //! - `key`: what a snapshot depends on; `limits`: what cannot be saved, and why; pure.
 //! - `save`: a machine that has just come up becomes a snapshot, and goes on from it in a new QEMU.
 //! - `restore`: a QEMU that begins from a snapshot; `settle`: what the guest is told then: the time, new random numbers.
+//! - `clones`: one snapshot of many machines, each of which is told who it is.
 //! - `watch`: waits for a shell that announces itself, so that what is saved is as fresh as it can be.
 //!
 //! Invariant: what a test has done to a machine is in no snapshot: whatever touches a machine that is to be saved ends that.
 
+pub(crate) mod clones;
 mod key;
 mod limits;
 mod ram;
@@ -20,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use hotbed_image::Cache;
+use hotbed_image::{Cache, Identity};
 
 use super::Machine;
 use super::boot::ImageStart;
@@ -70,6 +72,8 @@ struct Plan {
     memory: u32,
     /// Whether the guest has an agent of ours.
     has_agent: bool,
+    /// Who the guest is told that it is, when it was saved as nobody.
+    becomes: Option<Identity>,
     /// The guest's memory, while it boots.
     ram: Option<Memory>,
 }
@@ -207,6 +211,7 @@ impl Machine {
             start,
             machine,
             directory: &self.site.directory,
+            state_dir: self.state_dir(),
         };
         match inputs.key() {
             Ok(key) => Some(Plan {
@@ -215,6 +220,7 @@ impl Machine {
                 arguments: start.arguments_to_restore(),
                 memory: command_line::memory(machine),
                 has_agent: start.agent.is_some(),
+                becomes: start.template.as_ref().map(|_| start.identity.clone()),
                 ram: None,
             }),
             Err(error) => {
@@ -231,16 +237,33 @@ impl Machine {
         start: &ImageStart<'_>,
         call: &Call<'_>,
     ) -> Result<Run, Error> {
-        let plan = self.plan(machine, start);
-        if let Some(plan) = &plan
-            && let Some(snapshot) = plan.cache.stored(KIND, &plan.key)
+        let mut plan = self.plan(machine, start);
+        if start.allow_reboot {
+            // It may be read again by a machine that began from a snapshot.
+            start.write_initrd()?;
+        }
+        if start.template.is_some()
+            && let Some(run) = self.start_clone(&mut plan, start, call)?
         {
+            return Ok(run);
+        }
+        if let Some(plan) = &plan
+            && let Some(run) = self.restore_stored(plan, call)?
+        {
+            return Ok(run);
+        }
+        self.start_cold(plan, start, call)
+    }
+
+    /// Begins from the snapshot, if there is one that is good.
+    fn restore_stored(&self, plan: &Plan, call: &Call<'_>) -> Result<Option<Run>, Error> {
+        if let Some(snapshot) = plan.cache.stored(KIND, &plan.key) {
             let begin = now();
             match self.restore(plan, &snapshot, restore::Console::OfSnapshot, call) {
                 Ok(run) => {
                     let took = now().saturating_duration_since(begin).as_secs_f64();
                     self.log(&format!("restored from a snapshot in {took:.2} s"));
-                    return Ok(run);
+                    return Ok(Some(run));
                 }
                 Err(error @ (Error::Interrupted | Error::Timeout(_))) => return Err(error),
                 Err(error) => {
@@ -253,7 +276,7 @@ impl Machine {
                 }
             }
         }
-        self.start_cold(plan, start, call)
+        Ok(None)
     }
 
     fn start_cold(
@@ -262,7 +285,6 @@ impl Machine {
         start: &ImageStart<'_>,
         call: &Call<'_>,
     ) -> Result<Run, Error> {
-        let mut arguments = start.arguments.clone();
         let plan = plan.filter(|plan| {
             let is_writable = plan.cache.is_writable();
             if !is_writable {
@@ -272,7 +294,6 @@ impl Machine {
         });
         let plan = plan.and_then(|mut plan| match Memory::new(plan.memory) {
             Ok(ram) => {
-                arguments.extend(restore::memory_arguments(plan.memory, &ram.path(), true));
                 plan.ram = Some(ram);
                 Some(plan)
             }
@@ -281,8 +302,23 @@ impl Machine {
                 None
             }
         });
-        start.write_initrd(self.name())?;
-        let run = self.start_qemu(arguments, None, call)?;
+        let mut arguments = match (&plan, &start.template) {
+            (Some(_), Some(template)) => {
+                start.write_initrd_of(&template.identity, &template.initrd)?;
+                template.arguments.clone()
+            }
+            _ => {
+                start.write_initrd()?;
+                start.arguments.clone()
+            }
+        };
+        if let Some(plan) = &plan
+            && let Some(ram) = &plan.ram
+        {
+            arguments.extend(restore::memory_arguments(plan.memory, &ram.path(), true));
+        }
+        let mut run = self.start_qemu(arguments, None, call)?;
+        run.becomes = plan.as_ref().and_then(|plan| plan.becomes.clone());
         if let Some(plan) = plan {
             *self.hot.phase() = Phase::Booting(Box::new(plan));
             self.watch();

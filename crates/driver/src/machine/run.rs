@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use hotbed_console::Shell;
+use hotbed_image::Identity;
 use hotbed_image::cache::Lease;
 use hotbed_qmp::blocking::Client;
 
@@ -52,6 +53,8 @@ pub(crate) struct Run {
     pub(crate) next_event: AtomicU64,
     /// When QEMU was started.
     pub(crate) since: Instant,
+    /// Who the guest is to be told that it is when it has come up, if it boots as somebody else.
+    pub(crate) becomes: Option<Identity>,
     /// The snapshot that its memory is mapped from.
     pub(crate) lease: Option<Lease>,
     // After the process: whoever writes to the console is gone then.
@@ -217,6 +220,7 @@ impl Starting<'_> {
             connected: AtomicBool::new(false),
             came_up: AtomicBool::new(false),
             since,
+            becomes: None,
             lease: None,
             boot: self.boot,
             console: Arc::clone(console),

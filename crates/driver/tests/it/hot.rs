@@ -12,10 +12,10 @@ use crate::guest::{SOON, one_at_a_time};
 use crate::support::{Bed, call, run, timed};
 
 /// The user's cache, but for its snapshots.
-struct Cache(tempfile::TempDir);
+pub(crate) struct Cache(pub(crate) tempfile::TempDir);
 
 impl Cache {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let user = hotbed_image::Cache::open().unwrap();
         hotbed_image::build(&user, &hotbed_image::Spec::Micro, &hotbed_image::Silent).unwrap();
         let cache = tempfile::tempdir().unwrap();
@@ -33,14 +33,14 @@ impl Cache {
         Self(cache)
     }
 
-    fn bed(&self, head: &str) -> Bed {
+    pub(crate) fn bed(&self, head: &str) -> Bed {
         let head: String = head.lines().map(|line| format!("# {line}\n")).collect();
         let text = format!("# /// hotbed\n{head}# ///\n");
         let config = TestConfig::from_python_file(Path::new("it.py"), &text).unwrap();
         Bed::with_cache(config, Some(self.0.path().to_owned()))
     }
 
-    fn snapshots(&self) -> Vec<PathBuf> {
+    pub(crate) fn snapshots(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.0.path().join("entries")).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
         let is_snapshot = |path: &PathBuf| path.to_string_lossy().contains("/snapshot-");
@@ -51,7 +51,7 @@ impl Cache {
 const RESTORED: &str = "m: restored from a snapshot";
 const SAVED: &str = "m: saved as a snapshot and restored from it";
 
-fn ask(machine: &Machine, command: &str) -> String {
+pub(crate) fn ask(machine: &Machine, command: &str) -> String {
     let (status, output) = run(machine, command);
     assert_eq!(status, 0, "{command}: {output}");
     output.trim().to_owned()

@@ -46,6 +46,12 @@ impl Cache {
         Some(Stored { entry, lease })
     }
 
+    /// Whether there is an entry that is whole; that is no use of it.
+    #[must_use]
+    pub fn has(&self, kind: &str, key: &str) -> bool {
+        self.find(kind, key).is_some()
+    }
+
     /// Has an entry made by `fill`, which puts files into the folder that it gets and returns its notes; one that is there already,
     /// or that another process makes meanwhile, is taken as it is.
     ///

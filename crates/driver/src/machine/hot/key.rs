@@ -18,6 +18,8 @@ use crate::machine::command_line::Accelerator;
 const FORMAT: &str = "1";
 /// What the testbed's directory is called in the key.
 const DIRECTORY: &[u8] = b"@testbed@";
+/// What a clone's directory is called there.
+const STATE_DIR: &[u8] = b"@clone@";
 
 /// Everything that goes into a boot.
 pub(super) struct Inputs<'i> {
@@ -29,18 +31,23 @@ pub(super) struct Inputs<'i> {
     pub(super) machine: &'i ImageMachine,
     /// The testbed's directory, which has another name every time.
     pub(super) directory: &'i Path,
+    /// The machine's directory, which has its name; clones have names of their own.
+    pub(super) state_dir: &'i Path,
 }
 
 impl Inputs<'_> {
     /// The key of a snapshot.
     pub(super) fn key(&self) -> Result<String, Error> {
-        let identity = self
-            .start
-            .identity
+        // Clones are one machine until each is told which one it is.
+        let (identity, arguments) = match &self.start.template {
+            Some(template) => (&template.identity, &template.arguments),
+            None => (&self.start.identity, &self.start.arguments),
+        };
+        let identity = identity
             .digest()
-            .map_err(Error::image(&self.start.identity.hostname))?;
+            .map_err(Error::image(&identity.hostname))?;
         let agent = self.start.agent.map(hotbed_image::Agent::digest);
-        let arguments = self.start.arguments.iter();
+        let arguments = arguments.iter();
         let mut key = KeyBuilder::new(KIND)
             .input("format", FORMAT)
             .input("driver", env!("CARGO_PKG_VERSION"))
@@ -61,13 +68,14 @@ impl Inputs<'_> {
         Ok(key.finish())
     }
 
-    /// An argument that is the same in every testbed.
+    /// An argument that is the same in every testbed, and for every clone.
     fn without_directory(&self, argument: &OsStr) -> Vec<u8> {
-        replace(
-            argument.as_bytes(),
-            self.directory.as_os_str().as_bytes(),
-            DIRECTORY,
-        )
+        let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        let mut argument = argument.as_bytes().to_vec();
+        if self.start.template.is_some() {
+            argument = replace(&argument, &bytes(self.state_dir), STATE_DIR);
+        }
+        replace(&argument, &bytes(self.directory), DIRECTORY)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ use crate::machine::qmp::failure;
 use crate::machine::run::Run;
 use crate::{Call, Error};
 
+/// What a QEMU under TCG takes for itself.
+const QEMU_BYTES: u64 = 40 << 20;
+/// What `st_blocks` counts in.
+const BLOCK: u64 = 512;
 /// How long QEMU may take to save or restore a machine's devices, which takes some milliseconds.
 const MIGRATION: Duration = Duration::from_secs(60);
 /// The most text of a console that a snapshot may hold.
@@ -50,9 +55,17 @@ impl Machine {
         let mut arguments = plan.arguments.clone();
         arguments.extend(memory_arguments(plan.memory, &snapshot.path(RAM), false));
         arguments.extend(["-incoming".into(), "defer".into()]);
+        let _admitted = self
+            .site
+            .admission
+            .enter(need(snapshot), &self.site.log, call)?;
         let mut run = self.start_qemu(arguments, Some(opening), call)?;
         run.lease = Some(snapshot.lease());
         let resumed = self.resume(&run, snapshot, call);
+        let resumed = resumed.and_then(|()| match &plan.becomes {
+            Some(identity) => self.adopt(&run, identity, call),
+            None => Ok(()),
+        });
         resumed.map_err(|error| self.explain(&run, error))?;
         Ok(run)
     }
@@ -72,6 +85,12 @@ impl Machine {
             .store(next, std::sync::atomic::Ordering::Release);
         Ok(())
     }
+}
+
+/// How much memory of its own a machine takes that begins from a snapshot: QEMU's, and what the guest changes of its own.
+fn need(snapshot: &Stored) -> u64 {
+    let ram = std::fs::metadata(snapshot.path(RAM)).map_or(0, |file| file.blocks() * BLOCK);
+    QEMU_BYTES + ram / 2
 }
 
 /// Which QEMU it is, by its own words.

@@ -156,6 +156,11 @@ impl Machine {
         folder: &Path,
         call: &Call<'_>,
     ) -> Result<Notes, Error> {
+        if plan.becomes.is_some() && !has_agent {
+            return Err(Error::Machine(
+                "it has no agent that could give each clone its name".to_owned(),
+            ));
+        }
         let way = send_devices(run, &folder.join(DEVICES), call)?;
         let ram = plan
             .ram
