@@ -66,6 +66,26 @@ pub enum Error {
     /// There is no capture to stop.
     #[error("no capture is running")]
     NoCapture,
+    /// The front end of a guest, or its socket, is at fault.
+    #[cfg(feature = "vhost-user")]
+    #[error("the port's VMM")]
+    FrontEnd(#[from] hotbed_vhost_user::Error),
+    /// A guest's driver made its queues wrong.
+    #[cfg(feature = "vhost-user")]
+    #[error("the guest's queues")]
+    Ring(#[from] hotbed_vhost_user::virtio_queue::Error),
+    /// A guest's driver broke the rules.
+    #[cfg(feature = "vhost-user")]
+    #[error("the guest broke the rules: {0}")]
+    Guest(&'static str),
+    /// A guest's driver left something to do that cannot be done.
+    #[cfg(feature = "vhost-user")]
+    #[error("the guest's driver")]
+    Offload(#[from] crate::wire::vnet::BadOffload),
+    /// A guest's driver left a frame to be cut that cannot be.
+    #[cfg(feature = "vhost-user")]
+    #[error("the guest's driver")]
+    Segments(#[from] crate::state::offload::BadSegments),
     /// The switch's thread is gone: a bug, for only dropping the handle ends it.
     #[error("the switch `{0}` has stopped")]
     Stopped(String),

@@ -28,7 +28,7 @@ use self::token::Token;
 use self::vde::Directory;
 use self::vxlan::Tunnel;
 use crate::error::Error;
-use crate::report::{PortInfo, StationInfo, Totals};
+use crate::report::{LostPort, PortInfo, StationInfo, Totals};
 use crate::state::delay::{DELAYED_BYTES_MAX, DELAYED_FRAMES_MAX};
 use crate::state::queue::{QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX};
 use crate::state::{PortId, STATION_TTL, STATIONS_MAX, Stations};
@@ -38,6 +38,8 @@ mod capture;
 mod engine;
 mod fabric;
 mod forward;
+#[cfg(feature = "vhost-user")]
+mod guest;
 mod local;
 mod port;
 mod record;
@@ -132,7 +134,8 @@ impl Switch {
                 let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
                 let (stations_max, ttl) = (config.stations_max, config.station_ttl);
                 let stations = Stations::new(Instant::now(), stations_max, ttl, secret_seed());
-                Engine::new(Fabric::new(config, epoll, stations), queue, for_thread).run();
+                let fabric = Fabric::new(config, Arc::new(epoll), stations);
+                Engine::new(fabric, queue, for_thread).run();
             });
         let thread = Some(thread.map_err(start_error)?);
         Ok(Switch {
@@ -170,6 +173,35 @@ impl Switch {
             source,
         })?;
         self.call(|engine| engine.add_listener(Listener::Stream { socket, path }))?
+    }
+
+    /// Takes connections of vhost-user front ends at `path`: a port for each guest, which shares its memory.
+    ///
+    /// That is QEMU with `-chardev socket,id=c,path=… -netdev vhost-user,id=n,chardev=c`, User-mode Linux with
+    /// `virtio_uml.device=…:1`, DPDK with `--vdev net_virtio_user0,path=…`. A port is named after the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Listen`] when the socket cannot be made.
+    #[cfg(feature = "vhost-user")]
+    pub fn listen_vhost_user(&self, path: &Path) -> Result<(), Error> {
+        let path = path.to_owned();
+        let socket = sockets::listen(&path).map_err(|source| Error::Listen {
+            path: path.clone(),
+            source,
+        })?;
+        self.call(|engine| engine.add_listener(Listener::VhostUser { socket, path }))?
+    }
+
+    /// Adds a port for a guest that shares its memory, by the vhost-user front end at the other end of a stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`], or [`Error::Port`] when the socket cannot be used.
+    #[cfg(feature = "vhost-user")]
+    pub fn add_vhost_user(&self, stream: UnixStream, name: &str) -> Result<PortId, Error> {
+        let name = name.to_owned();
+        self.call(|engine| engine.add_guest(name, stream))?
     }
 
     /// Adds a port that speaks `-netdev stream` over a connected socket.
@@ -300,6 +332,12 @@ impl Switch {
     /// Lists the ports as they are now, by number.
     pub fn ports(&self) -> Vec<PortInfo> {
         self.call(|engine| engine.fabric.infos())
+            .unwrap_or_default()
+    }
+
+    /// Lists the ports that were taken off because their peers broke the rules, the latest first. Some are remembered.
+    pub fn lost_ports(&self) -> Vec<LostPort> {
+        self.call(|engine| engine.fabric.lost.iter().cloned().collect())
             .unwrap_or_default()
     }
 

@@ -11,6 +11,10 @@
 //! one `sendmmsg` that points into the receive buffers. Nothing is allocated or copied for a frame, unless its port is
 //! slow; then it waits in that port's own bounded queue, and nobody else waits for it.
 //!
+//! Guests that share their memory (feature `vhost-user`) are sent to without a stop: a frame is copied once, from the buffers of
+//! one into those of the other, and what its sender leaves to do for it is left to the receiver, if that does it. Where
+//! somebody looks on (a capture, an impaired link) or the frame is for many, such a frame goes the way of all others.
+//!
 //! What is asked of ports and links ([`Switch::impair`], [`Switch::partition`], [`Switch::set_port`]) costs the ports that
 //! it is about: their frames pass a queue of copies when they must wait or be changed. All others go the short way.
 //!
@@ -51,8 +55,8 @@ pub mod wire;
 pub use error::Error;
 pub use io::{CaptureOptions, Config, LocalPort, PORTS_MAX, RecvError, SendError, Switch, Vxlan};
 pub use report::{
-    CaptureSummary, Counters, Drops, LinkCounters, LinkInfo, PortInfo, PortKind, StationInfo,
-    Totals,
+    CaptureSummary, Counters, Drops, LinkCounters, LinkInfo, LostPort, PortInfo, PortKind,
+    StationInfo, Totals,
 };
 pub use state::impair::{BadImpairment, Distribution, Impairment, Jitter, Loss, Rate};
 pub use state::queue::Overflow;

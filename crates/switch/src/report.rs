@@ -22,6 +22,8 @@ pub enum PortKind {
     Vxlan,
     /// The program that runs the switch.
     Local,
+    /// A guest that shares its memory: `qemu -netdev vhost-user`.
+    VhostUser,
 }
 
 /// Frames that the switch lost at a port, by cause.
@@ -159,6 +161,18 @@ pub struct PortInfo {
     pub queued: usize,
     /// What went through.
     pub counters: Counters,
+}
+
+/// A port that was taken off because its peer broke the rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostPort {
+    /// What named the port.
+    pub id: PortId,
+    /// What the port was called.
+    pub name: String,
+    /// What its peer did.
+    pub reason: String,
 }
 
 /// A station that the switch has heard of lately.

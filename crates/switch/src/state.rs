@@ -3,6 +3,7 @@
 //! - [`Stations`]: who is behind which port.
 //! - [`queue`]: what waits for a slow port.
 //! - [`rules`]: what was asked of ports and links; [`tags`]: which frames a port takes by its rules.
+//! - [`offload`]: what a network card does for a frame.
 //! - [`impair`]: what an impaired link does to a frame, by [`random`] draws; [`delay`]: frames under way on such links.
 
 use std::fmt;
@@ -13,6 +14,7 @@ use crate::wire::{Frame, MacAddr};
 
 pub mod delay;
 pub mod impair;
+pub mod offload;
 pub mod queue;
 pub mod random;
 pub mod rules;

@@ -4,6 +4,7 @@
 //! - [`vde`]: the request of a VDE client, and the answer.
 //! - [`stream`]: frames behind their lengths, as `qemu -netdev stream` has them.
 //! - [`tag`]: 802.1Q tags.
+//! - [`vnet`]: what is in front of a frame in the memory of a guest.
 //! - [`vxlan`]: what is in front of a frame on its way to another host.
 //! - [`filter`]: expressions that say which frames are meant.
 //! - [`pcapng`]: the blocks of a capture file.
@@ -15,6 +16,7 @@ pub mod pcapng;
 pub mod stream;
 pub mod tag;
 pub mod vde;
+pub mod vnet;
 pub mod vxlan;
 
 /// Bytes of an Ethernet header without a tag: target, source, type.

@@ -52,7 +52,15 @@ pub(super) struct Engine {
 /// Where connections come in.
 pub(super) enum Listener {
     Vde(Directory),
-    Stream { socket: OwnedFd, path: PathBuf },
+    Stream {
+        socket: OwnedFd,
+        path: PathBuf,
+    },
+    #[cfg(feature = "vhost-user")]
+    VhostUser {
+        socket: OwnedFd,
+        path: PathBuf,
+    },
 }
 
 struct Handshake {
@@ -85,6 +93,12 @@ impl Engine {
                 (Some(upkeep), Some(due)) => Some(upkeep.min(due)),
                 (upkeep, due) => upkeep.or(due),
             };
+            let is_busy = self.fabric.is_busy();
+            let wake_at = if is_busy {
+                Some(Instant::now())
+            } else {
+                wake_at
+            };
             let timeout = wake_at.map(|at| timespec(at.saturating_duration_since(Instant::now())));
             let events = match epoll::wait(self.fabric.epoll(), &mut events, timeout.as_ref()) {
                 Ok((events, _)) => events,
@@ -99,6 +113,8 @@ impl Engine {
                     self.handle_event(now, token, flags, &mut batch);
                 }
             }
+            #[cfg(feature = "vhost-user")]
+            self.fabric.handle_busy(now);
             self.release(now);
             if self.upkeep_at.is_some_and(|at| at <= now) {
                 self.handle_upkeep(now);
@@ -146,6 +162,10 @@ impl Engine {
             Token::Listener(number) => self.handle_connection(number),
             Token::Handshake(number) => self.handle_handshake(number),
             Token::Wake => self.handle_jobs(),
+            #[cfg(feature = "vhost-user")]
+            Token::Guest(id, number) => self.fabric.handle_guest(now, id, number),
+            #[cfg(not(feature = "vhost-user"))]
+            Token::Guest(..) => {}
         }
     }
 
@@ -244,7 +264,36 @@ impl Engine {
                     self.fabric.totals.turned_away += 1;
                 }
             }
+            #[cfg(feature = "vhost-user")]
+            Listener::VhostUser { path, .. } => {
+                let name = sockets::name_of(path);
+                if self.add_guest(name, connection.into()).is_err() {
+                    self.fabric.totals.turned_away += 1;
+                }
+            }
         }
+    }
+
+    /// Adds a port for a guest whose VMM is at the other end of a connection.
+    #[cfg(feature = "vhost-user")]
+    pub(super) fn add_guest(
+        &mut self,
+        name: String,
+        stream: std::os::unix::net::UnixStream,
+    ) -> Result<PortId, Error> {
+        let port_error = |source| Error::Port {
+            name: name.clone(),
+            source,
+        };
+        let full = Error::Full(self.fabric.ports_max());
+        let id = self.fabric.free_id(None).ok_or(full)?;
+        let socket = stream.try_clone().map_err(port_error)?;
+        let first_token = Token::Guest(id, 0).to_u64();
+        let poller = hotbed_vhost_user::Poller::new(Arc::clone(&self.fabric.epoll), first_token);
+        let guest = super::guest::Guest::new(stream, poller)?;
+        let transport = Transport::Guest(Box::new(guest));
+        self.fabric
+            .add(Instant::now(), id, name, socket.into(), transport)
     }
 
     fn begin_handshake(&mut self, listener: u32, control: OwnedFd) {
@@ -369,6 +418,8 @@ impl Listener {
         match self {
             Listener::Vde(directory) => &directory.listener,
             Listener::Stream { socket, .. } => socket,
+            #[cfg(feature = "vhost-user")]
+            Listener::VhostUser { socket, .. } => socket,
         }
     }
 
@@ -376,14 +427,19 @@ impl Listener {
         match self {
             Listener::Vde(directory) => &directory.path,
             Listener::Stream { path, .. } => path,
+            #[cfg(feature = "vhost-user")]
+            Listener::VhostUser { path, .. } => path,
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Listener::Stream { path, .. } = self {
-            sockets::unlink(path);
+        match self {
+            Listener::Vde(_) => {} // It removes its folder itself.
+            Listener::Stream { path, .. } => sockets::unlink(path),
+            #[cfg(feature = "vhost-user")]
+            Listener::VhostUser { path, .. } => sockets::unlink(path),
         }
     }
 }

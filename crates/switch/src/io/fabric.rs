@@ -1,7 +1,9 @@
 //! The ports of a switch. `forward` is the way between them, and `ruled` that way where something was asked of ports or
 //! links.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -12,7 +14,7 @@ use super::port::{self, Link, Port, Transport};
 use super::ruled::{Marks, Ruled};
 use super::token::Token;
 use crate::error::Error;
-use crate::report::{Counters, PortInfo, Totals};
+use crate::report::{Counters, LostPort, PortInfo, Totals};
 use crate::state::queue::{Overflow, Queue};
 use crate::state::{PortId, Stations};
 use crate::sys::{BATCH, RecvBatch};
@@ -21,7 +23,7 @@ use crate::wire::{FRAME_MAX, Span};
 
 /// All ports, who is behind them, and the batch of frames that is on its way.
 pub(super) struct Fabric {
-    pub(super) epoll: OwnedFd,
+    pub(super) epoll: Arc<OwnedFd>,
     config: Config,
     /// Port 1 is at place 0.
     pub(super) slots: Vec<Slot>,
@@ -32,7 +34,14 @@ pub(super) struct Fabric {
     pub(super) captures: Vec<Capture>,
     /// Of ports that are gone, and of the switch as such.
     pub(super) totals: Totals,
+    /// Ports that were taken off for what their peers did, the latest of them.
+    pub(super) lost: VecDeque<LostPort>,
+    #[cfg(feature = "vhost-user")]
+    pub(super) crossing: super::guest::Crossing,
 }
+
+/// Ports of which it is remembered why they were lost.
+const LOST_MAX: usize = 64;
 
 pub(super) struct Slot {
     /// The port that is here, or the next one to be here.
@@ -43,7 +52,7 @@ pub(super) struct Slot {
 }
 
 impl Fabric {
-    pub(super) fn new(config: Config, epoll: OwnedFd, stations: Stations) -> Fabric {
+    pub(super) fn new(config: Config, epoll: Arc<OwnedFd>, stations: Stations) -> Fabric {
         Fabric {
             ruled: Ruled::new(config.delayed_frames_max, config.delayed_bytes_max),
             epoll,
@@ -53,11 +62,23 @@ impl Fabric {
             touched: Vec::new(),
             captures: Vec::new(),
             totals: Totals::default(),
+            lost: VecDeque::new(),
+            #[cfg(feature = "vhost-user")]
+            crossing: super::guest::Crossing::default(),
         }
     }
 
     pub(super) fn epoll(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
+    }
+
+    /// Whether there is something to do without waiting.
+    pub(super) fn is_busy(&self) -> bool {
+        #[cfg(feature = "vhost-user")]
+        if self.crossing.is_busy() {
+            return true;
+        }
+        false
     }
 
     pub(super) fn ports_max(&self) -> usize {
@@ -120,11 +141,13 @@ impl Fabric {
             overflow: Overflow::default(),
             awaits_room: false,
         });
-        let watched = epoll::add(&self.epoll, &port.socket, data(id), EventFlags::IN);
-        watched.map_err(|errno| Error::Port {
-            name: port.name.clone(),
-            source: errno.into(),
-        })?;
+        if !port.watches_itself() {
+            let watched = epoll::add(&self.epoll, &port.socket, data(id), EventFlags::IN);
+            watched.map_err(|errno| Error::Port {
+                name: port.name.clone(),
+                source: errno.into(),
+            })?;
+        }
         for capture in &mut self.captures {
             capture.add_port(id, &port.name);
         }
@@ -142,7 +165,7 @@ impl Fabric {
         let Some(slot) = self.slots.get_mut(place_of(id)) else {
             return false;
         };
-        let Some(port) = slot.port.take_if(|port| port.id == id) else {
+        let Some(mut port) = slot.port.take_if(|port| port.id == id) else {
             return false;
         };
         // Closing a socket does not take it off epoll if somebody else has a descriptor of it, as with in-process ports.
@@ -152,6 +175,14 @@ impl Fabric {
         self.ruled.handle_port_gone(id);
         self.totals.counters += port.counters();
         self.stations.handle_port_gone(id);
+        if let Some(fault) = port.take_fault() {
+            self.lost.truncate(LOST_MAX - 1);
+            self.lost.push_front(LostPort {
+                id,
+                name: std::mem::take(&mut port.name),
+                reason: chain_of(&fault),
+            });
+        }
         true
     }
 
@@ -280,7 +311,7 @@ impl Fabric {
 /// Asks epoll to say when a socket has room if, and only if, frames wait for it.
 pub(super) fn settle(epoll: &OwnedFd, port: &mut Port) {
     let awaits_room = !port.queue.is_empty();
-    if awaits_room == port.awaits_room {
+    if awaits_room == port.awaits_room || port.watches_itself() {
         return;
     }
     let flags = if awaits_room {
@@ -292,6 +323,17 @@ pub(super) fn settle(epoll: &OwnedFd, port: &mut Port) {
     if epoll::modify(epoll, &port.socket, data(port.id), flags).is_ok() {
         port.awaits_room = awaits_room;
     }
+}
+
+/// Says an error with all that is behind it.
+fn chain_of(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
 }
 
 fn data(id: PortId) -> EventData {

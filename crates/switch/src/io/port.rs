@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
+#[cfg(feature = "vhost-user")]
+use super::guest::Guest;
 use super::local::Queues;
 use super::vxlan::Tunnel;
 use super::{sockets, tap};
+use crate::error::Error;
 use crate::report::{Counters, PortInfo, PortKind};
 use crate::state::PortId;
 use crate::state::queue::{Overflow, Popped, Queue};
@@ -41,6 +44,9 @@ pub(super) enum Transport {
     Vxlan(Box<Tunnel>),
     /// The program itself.
     Local(Arc<Queues>),
+    /// A guest that shares its memory.
+    #[cfg(feature = "vhost-user")]
+    Guest(Box<Guest>),
 }
 
 /// Whether the other socket of a datagram port was there when we last looked.
@@ -88,6 +94,8 @@ impl Port {
             Transport::Tap => PortKind::Tap,
             Transport::Vxlan(_) => PortKind::Vxlan,
             Transport::Local(_) => PortKind::Local,
+            #[cfg(feature = "vhost-user")]
+            Transport::Guest(_) => PortKind::VhostUser,
         };
         let queued = match &self.transport {
             Transport::Local(queues) => queues.to_user().0,
@@ -112,6 +120,24 @@ impl Port {
         counters
     }
 
+    /// Whether its descriptors are not waited for as sockets are.
+    pub(super) fn watches_itself(&self) -> bool {
+        #[cfg(feature = "vhost-user")]
+        if matches!(self.transport, Transport::Guest(_)) {
+            return true;
+        }
+        false
+    }
+
+    /// Gives what its peer did wrong, if it is to go for that.
+    pub(super) fn take_fault(&mut self) -> Option<Error> {
+        #[cfg(feature = "vhost-user")]
+        if let Transport::Guest(guest) = &mut self.transport {
+            return guest.take_fault();
+        }
+        None
+    }
+
     /// Sends the pending frames, which lie in `bytes`; what the socket has no room for waits in the queue.
     pub(super) fn flush(&mut self, now: Instant, bytes: &[u8]) -> Link {
         let pending = std::mem::take(&mut self.pending);
@@ -125,6 +151,11 @@ impl Port {
             Transport::Vxlan(tunnel) => tunnel.send(now, bytes, &pending, &mut self.counters),
             Transport::Local(queues) => {
                 queues.send(bytes, &pending, self.overflow, &mut self.counters);
+            }
+            #[cfg(feature = "vhost-user")]
+            Transport::Guest(guest) => {
+                let (waiting, counters) = (&mut self.queue, &mut self.counters);
+                link = guest.send(bytes, &pending, waiting, self.overflow, counters);
             }
         }
         self.pending = pending;
@@ -143,6 +174,8 @@ impl Port {
             }
             Transport::Local(queues) => Some((queues.recv(batch)?, 0)),
             Transport::Stream(_) => Some((0, 0)),
+            #[cfg(feature = "vhost-user")]
+            Transport::Guest(_) => Some((0, 0)), // It has events of its own.
             Transport::Vde { .. } | Transport::Dgram { .. } => {
                 // An error on a datagram socket is about a peer that is gone: a VDE client's connection tells when it
                 // is really gone, and a new one may come to a datagram port.
@@ -345,6 +378,8 @@ impl Drop for Transport {
             Transport::Dgram { local, .. } => sockets::unlink(local),
             Transport::Local(queues) => queues.close(),
             Transport::Stream(_) | Transport::Tap | Transport::Vxlan(_) => {}
+            #[cfg(feature = "vhost-user")]
+            Transport::Guest(_) => {}
         }
     }
 }

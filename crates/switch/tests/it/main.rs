@@ -8,6 +8,8 @@
 
 mod capture;
 mod dgram;
+#[cfg(feature = "vhost-user")]
+mod guest;
 mod impair;
 mod local;
 mod namespace;
@@ -15,7 +17,12 @@ mod qemu;
 mod stopped;
 mod stream;
 mod support;
+#[cfg(feature = "vhost-user")]
+#[expect(unsafe_code, reason = "see there")]
+mod sys;
 mod tags;
 mod vde;
 mod vde_tools;
+#[cfg(feature = "vhost-user")]
+mod vhost_user;
 mod vxlan;

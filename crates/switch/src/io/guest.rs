@@ -1,0 +1,424 @@
+//! A port whose guest shares its memory: frames go from the buffers of one guest straight into those of another.
+//!
+//! - [`Guest`]: the connection and its two queues. Everything that a guest's driver writes is read once, and checked.
+//! - `buffers`: where frames lie in a guest's memory. `crossing`: the way of a frame that comes from a guest.
+
+use std::os::unix::net::UnixStream;
+
+use hotbed_vhost_user::virtio_queue::{Queue, QueueOwnedT as _, QueueT as _};
+use hotbed_vhost_user::{Connection, Event, Memory, Parts, Poller};
+
+use self::buffers::{Buffers, Sink};
+use self::card::Card;
+use super::port::Link;
+use crate::error::Error;
+use crate::report::Counters;
+use crate::state::queue::{Overflow, Queue as Waiting};
+use crate::wire::vnet::{HEADER_LEN, Offload, SHORT_HEADER_LEN};
+use crate::wire::{self, FRAME_MAX, Span};
+
+mod buffers;
+mod card;
+mod crossing;
+
+pub(super) use self::crossing::Crossing;
+
+/// The queue of buffers that the guest has for frames.
+const RECEIVE: usize = 0;
+/// The queue of frames from the guest.
+const TRANSMIT: usize = 1;
+
+/// What is at the other end of the port.
+#[derive(Debug)]
+pub(super) struct Guest {
+    connection: Connection<Card>,
+    /// Where the frame lies that was taken last.
+    sources: Buffers,
+    /// Where a frame goes.
+    targets: Buffers,
+    /// The chains of buffers that make up `targets`, and how long each is.
+    chains: Vec<(u16, u32)>,
+    /// How far its queue of buffers went when they were too few.
+    seen: u16,
+    /// The guest is to be told that there is something in its queue of buffers.
+    is_untold: bool,
+    /// What it did wrong.
+    fault: Option<Error>,
+}
+
+/// A frame that was taken from a guest, and lies in its memory still.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    chain: u16,
+    pub(super) len: usize,
+    pub(super) offload: Offload,
+    /// The beginning of the frame, which was read once: the guest may write there again.
+    beginning: [u8; wire::HEADER_LEN],
+}
+
+/// A frame that was taken from a guest and goes nowhere.
+#[derive(Debug, Clone, Copy)]
+struct Unfit {
+    chain: u16,
+    is_runt: bool,
+}
+
+/// What became of a frame for a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Given {
+    /// It is in the guest's buffers.
+    Done,
+    /// There are too few of them now.
+    Full,
+    /// They will never do.
+    TooLong,
+    /// No driver is there.
+    Nobody,
+}
+
+impl Guest {
+    pub(super) fn new(
+        stream: UnixStream,
+        poller: Poller,
+    ) -> Result<Guest, hotbed_vhost_user::Error> {
+        Ok(Guest {
+            connection: Connection::new(stream, Card::default(), poller)?,
+            sources: Buffers::default(),
+            targets: Buffers::default(),
+            chains: Vec::new(),
+            seen: 0,
+            is_untold: false,
+            fault: None,
+        })
+    }
+
+    /// Takes a descriptor's event.
+    fn handle(&mut self, token: u64) -> Result<Event, Error> {
+        Ok(self.connection.handle(token)?)
+    }
+
+    /// Gives what it did wrong, if it is to go for that.
+    pub(super) fn take_fault(&mut self) -> Option<Error> {
+        self.fault.take()
+    }
+
+    /// Whether its driver does what is left to do for a frame.
+    fn does(&self, offload: &Offload) -> bool {
+        self.connection.device().does(offload)
+    }
+
+    /// Takes the next frame that the guest sends. The error is the guest's fault; so is `Some(Err)`, but that costs the frame only.
+    fn take(&mut self) -> Result<Option<Result<Taken, Unfit>>, Error> {
+        let Parts {
+            memory,
+            rings,
+            device,
+        } = self.connection.parts();
+        let header_len = device.header_len();
+        let Some(ring) = rings.get_mut(TRANSMIT).filter(|ring| ring.is_running()) else {
+            return Ok(None);
+        };
+        let memory: &Memory = memory;
+        let Some(chain) = ring.queue().iter(memory)?.next() else {
+            return Ok(None);
+        };
+        let head = chain.head_index();
+        self.sources.clear();
+        self.sources.read_chain(memory, chain, false)?;
+        let mut bytes = [0; HEADER_LEN + wire::HEADER_LEN];
+        let bytes = &mut bytes[..header_len + wire::HEADER_LEN];
+        let whole_len = self.sources.len();
+        if whole_len < bytes.len() {
+            return Ok(Some(Err(Unfit {
+                chain: head,
+                is_runt: true,
+            })));
+        }
+        let len = whole_len - header_len;
+        if len > FRAME_MAX {
+            return Ok(Some(Err(Unfit {
+                chain: head,
+                is_runt: false,
+            })));
+        }
+        self.sources.copy_to(memory, bytes);
+        let (header, beginning) = bytes.split_at(header_len);
+        let header = header.first_chunk::<SHORT_HEADER_LEN>();
+        let (Some(header), Some(beginning)) = (header, beginning.first_chunk()) else {
+            return Err(Error::Guest("it sent a frame without a header"));
+        };
+        self.sources.skip(bytes.len());
+        Ok(Some(Ok(Taken {
+            chain: head,
+            len,
+            offload: Offload::parse(header, len)?,
+            beginning: *beginning,
+        })))
+    }
+
+    /// Gives the guest its buffers back.
+    fn give_back(&mut self, chain: u16) -> Result<(), Error> {
+        let Parts { memory, rings, .. } = self.connection.parts();
+        if let Some(ring) = rings.get_mut(TRANSMIT) {
+            ring.queue().add_used(&**memory, chain, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Asks to be woken for the next frame. False if there is one already.
+    fn rest(&mut self) -> Result<bool, Error> {
+        let Parts { memory, rings, .. } = self.connection.parts();
+        match rings.get_mut(TRANSMIT).filter(|ring| ring.is_running()) {
+            Some(ring) => Ok(!ring.queue().enable_notification(&**memory)?),
+            None => Ok(true),
+        }
+    }
+
+    /// Asks not to be woken for each frame: they are looked for.
+    fn begin_turn(&mut self) -> Result<(), Error> {
+        let Parts { memory, rings, .. } = self.connection.parts();
+        match rings.get_mut(TRANSMIT).filter(|ring| ring.is_running()) {
+            Some(ring) => Ok(ring.queue().disable_notification(&**memory)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the guest that its frames were taken, if it wants to know.
+    fn end_turn(&mut self) -> Result<(), Error> {
+        let Parts { memory, rings, .. } = self.connection.parts();
+        if let Some(ring) = rings.get_mut(TRANSMIT).filter(|ring| ring.is_running()) {
+            ring.notify(memory)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the guest that frames came for it, if it wants to know.
+    fn tell(&mut self) -> Result<(), Error> {
+        if !std::mem::take(&mut self.is_untold) {
+            return Ok(());
+        }
+        let Parts { memory, rings, .. } = self.connection.parts();
+        if let Some(ring) = rings.get_mut(RECEIVE).filter(|ring| ring.is_running()) {
+            ring.notify(memory)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a frame of `len` bytes into the guest's buffers: `fill` gives them, without a header.
+    fn receive(
+        &mut self,
+        offload: &Offload,
+        len: usize,
+        fill: impl FnOnce(&mut Sink<'_>),
+    ) -> Result<Given, Error> {
+        let Parts {
+            memory,
+            rings,
+            device,
+        } = self.connection.parts();
+        let Some(ring) = rings.get_mut(RECEIVE).filter(|ring| ring.is_running()) else {
+            return Ok(Given::Nobody);
+        };
+        let (memory, queue): (&Memory, &mut Queue) = (memory, ring.queue());
+        let header_len = device.header_len();
+        let wanted = header_len + len;
+        let start = queue.next_avail();
+        self.targets.clear();
+        self.chains.clear();
+        while self.targets.len() < wanted {
+            let Some(chain) = queue.iter(memory)?.next() else {
+                let is_whole = self.chains.len() >= usize::from(queue.size());
+                self.seen = queue.next_avail();
+                queue.set_next_avail(start);
+                return Ok(if is_whole {
+                    Given::TooLong
+                } else {
+                    Given::Full
+                });
+            };
+            let (head, before) = (chain.head_index(), self.targets.len());
+            self.targets.read_chain(memory, chain, true)?;
+            // No buffer is longer than what was asked for, as the rest of it is not used.
+            let chain_len = (self.targets.len() - before).min(wanted - before);
+            self.chains.push((head, chain_len as u32));
+            if self.targets.len() < wanted && !device.merges_buffers() {
+                queue.set_next_avail(start);
+                return Ok(Given::TooLong);
+            }
+        }
+        let mut sink = self.targets.sink(memory);
+        sink.put(&offload.to_bytes(self.chains.len() as u16)[..header_len]);
+        fill(&mut sink);
+        for (head, len) in &self.chains {
+            queue.add_used(memory, *head, *len)?;
+        }
+        self.is_untold = true;
+        Ok(Given::Done)
+    }
+
+    /// Puts a frame that another guest has in its buffers into this one's.
+    fn receive_from(&mut self, from: &mut Guest, taken: &Taken) -> Result<Given, Error> {
+        let Guest {
+            connection,
+            sources,
+            ..
+        } = from;
+        let memory = connection.parts().memory;
+        self.receive(&taken.offload, taken.len, |sink| {
+            sink.put(&taken.beginning);
+            sources.copy_to_sink(memory, sink);
+        })
+    }
+
+    /// Appends a frame that was taken to `bytes`.
+    fn append(&mut self, taken: &Taken, bytes: &mut Vec<u8>) {
+        let memory = self.connection.parts().memory;
+        bytes.extend_from_slice(&taken.beginning);
+        let start = bytes.len();
+        bytes.resize(start + taken.len - taken.beginning.len(), 0);
+        self.sources.copy_to(memory, &mut bytes[start..]);
+    }
+
+    /// Gives the guest frames with nothing left to do, which lie in `bytes`. Those that find no buffers wait in the queue.
+    pub(super) fn send(
+        &mut self,
+        bytes: &[u8],
+        frames: &[Span],
+        waiting: &mut Waiting,
+        overflow: Overflow,
+        counters: &mut Counters,
+    ) -> Link {
+        for span in frames {
+            let frame = span.of(bytes);
+            let given = if waiting.is_empty() {
+                self.receive(&Offload::default(), frame.len(), |sink| sink.put(frame))
+            } else {
+                Ok(Given::Full)
+            };
+            let sent = given.and_then(|given| {
+                if given == Given::Full {
+                    self.wait(&Offload::default(), frame, waiting, overflow, counters)?;
+                }
+                count(counters, given, frame.len());
+                Ok(())
+            });
+            if let Err(fault) = sent {
+                return self.fail(fault);
+            }
+        }
+        match self.tell() {
+            Ok(()) => Link::Up,
+            Err(fault) => self.fail(fault),
+        }
+    }
+
+    /// Has a frame wait until there are buffers for it.
+    fn wait(
+        &mut self,
+        offload: &Offload,
+        frame: &[u8],
+        waiting: &mut Waiting,
+        overflow: Overflow,
+        counters: &mut Counters,
+    ) -> Result<(), Error> {
+        let was_empty = waiting.is_empty();
+        let header = offload.to_bytes(0);
+        counters.drops.queue_full += waiting.push_over(overflow, [&header, frame], frame.len());
+        if was_empty {
+            self.drain(waiting, counters)?; // Buffers may have come before we asked to be told.
+        }
+        Ok(())
+    }
+
+    /// Gives the guest what waits, as far as there are buffers, and asks to be told when there are more.
+    pub(super) fn drain(
+        &mut self,
+        waiting: &mut Waiting,
+        counters: &mut Counters,
+    ) -> Result<(), Error> {
+        if !self.is_ready() {
+            // What waited was for a driver that is gone.
+            let lost = waiting.pop_frames(waiting.len()).frames;
+            counters.drops.no_peer += lost;
+            return Ok(());
+        }
+        while let Some(pieces) = waiting.front() {
+            let (offload, frame) = unpack(pieces);
+            let len = frame[0].len() + frame[1].len();
+            let given = self.receive(&offload, len, |sink| {
+                sink.put(frame[0]);
+                sink.put(frame[1]);
+            })?;
+            if given != Given::Full {
+                waiting.pop_frames(1);
+                count(counters, given, len);
+            } else if self.rest_receiving()? {
+                return self.tell();
+            }
+        }
+        self.set_receiving_silent()?;
+        self.tell()
+    }
+
+    fn is_ready(&mut self) -> bool {
+        let rings = self.connection.parts().rings;
+        rings.get(RECEIVE).is_some_and(|ring| ring.is_running())
+    }
+
+    /// Asks to be woken when there are more buffers than were seen. False if there are already.
+    fn rest_receiving(&mut self) -> Result<bool, Error> {
+        let Parts { memory, rings, .. } = self.connection.parts();
+        let Some(ring) = rings.get_mut(RECEIVE) else {
+            return Ok(true);
+        };
+        // The queue asks to be woken from where it is on, but the buffers that are too few lie behind that.
+        let queue = ring.queue();
+        let start = queue.next_avail();
+        queue.set_next_avail(self.seen);
+        let has_more = queue.enable_notification(&**memory);
+        queue.set_next_avail(start);
+        Ok(!has_more?)
+    }
+
+    /// Asks not to be woken for buffers: as long as nothing waits, they are looked for when a frame comes.
+    fn set_receiving_silent(&mut self) -> Result<(), Error> {
+        let Parts { memory, rings, .. } = self.connection.parts();
+        match rings.get_mut(RECEIVE).filter(|ring| ring.is_running()) {
+            Some(ring) => Ok(ring.queue().disable_notification(&**memory)?),
+            None => Ok(()),
+        }
+    }
+
+    fn fail(&mut self, fault: Error) -> Link {
+        self.fault = Some(fault);
+        Link::Down
+    }
+}
+
+/// Counts a frame for a guest. One that waits is counted when it goes.
+fn count(counters: &mut Counters, given: Given, len: usize) {
+    match given {
+        Given::Done => {
+            counters.frames_out += 1;
+            counters.bytes_out += len as u64;
+        }
+        Given::Full => {}
+        Given::TooLong => counters.drops.oversized += 1,
+        Given::Nobody => counters.drops.no_peer += 1,
+    }
+}
+
+/// Parts a frame that waited from the header in front of it. Either may go over the end of the ring.
+fn unpack(pieces: [&[u8]; 2]) -> (Offload, [&[u8]; 2]) {
+    let [first, second] = pieces;
+    let mut header = [0; HEADER_LEN];
+    let in_first = first.len().min(HEADER_LEN);
+    let in_second = second.len().min(HEADER_LEN - in_first);
+    header[..in_first].copy_from_slice(&first[..in_first]);
+    header[in_first..in_first + in_second].copy_from_slice(&second[..in_second]);
+    let frame = [&first[in_first..], &second[in_second..]];
+    let short = header.first_chunk().copied().unwrap_or_default();
+    // It is one of ours.
+    let offload = Offload::parse(&short, frame[0].len() + frame[1].len()).unwrap_or_default();
+    (offload, frame)
+}
