@@ -136,7 +136,8 @@ impl Task {
 /// What a program left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Finished {
-    /// Its exit status; of one that a signal ended, the signal's number below zero.
+    /// Its exit status; of one that a signal ended, the signal's number below zero. Of a program of another user over the
+    /// backdoor shell, a status from 129 to 159 is told as a signal, as `su` does not say which it was.
     pub status: i32,
     /// What it wrote to its standard output.
     pub stdout: Vec<u8>,

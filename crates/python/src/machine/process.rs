@@ -19,6 +19,8 @@ const TERMINATE: i32 = 15;
 pub(crate) struct Process {
     shared: Arc<Shared>,
     args: Py<PyAny>,
+    /// When it is killed.
+    timeout: Timeout,
 }
 
 /// What the handle and its streams share.
@@ -45,6 +47,7 @@ impl Process {
         machine: &Arc<Machine>,
         process: GuestProcess,
         args: &Bound<'_, PyAny>,
+        timeout: Timeout,
         text: bool,
     ) -> Self {
         Self {
@@ -54,6 +57,7 @@ impl Process {
                 text,
             }),
             args: args.clone().unbind(),
+            timeout,
         }
     }
 
@@ -64,6 +68,14 @@ impl Process {
             Ok(PyErr::from_value(class.call1((&self.args, seconds))?))
         };
         expired().unwrap_or_else(|error| error)
+    }
+
+    /// Raises when it was killed because its own time was over.
+    fn check_time(&self, py: Python<'_>) -> PyResult<()> {
+        match self.run(py, GuestProcess::has_timed_out)? {
+            true => Err(self.expired(py, self.timeout)),
+            false => Ok(()),
+        }
     }
 
     fn run<T: Send>(
@@ -127,14 +139,16 @@ impl Process {
         self.run(py, GuestProcess::poll)
     }
 
-    /// Waits for its end and gives its status; raises `subprocess.TimeoutExpired`.
+    /// Waits for its end and gives its status; raises `subprocess.TimeoutExpired`, also when its own timeout has ended it.
     #[pyo3(signature = (timeout=Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn wait(&self, py: Python<'_>, timeout: Timeout) -> PyResult<i32> {
         let status = self.run(py, |process, call| process.wait(timeout.0, call))?;
-        status.ok_or_else(|| self.expired(py, timeout))
+        let status = status.ok_or_else(|| self.expired(py, timeout))?;
+        self.check_time(py)?;
+        Ok(status)
     }
 
-    /// Gives it all of its input, waits for its end, and gives its output and its errors; raises `subprocess.TimeoutExpired`.
+    /// Gives it all of its input, waits for its end, and gives its output and its errors; raises as `wait` does.
     #[pyo3(
         signature = (input=None, timeout=Timeout::NEVER),
         text_signature = "($self, input=None, timeout=None)"
@@ -151,7 +165,15 @@ impl Process {
         })?;
         let (stdout, stderr) = said.ok_or_else(|| self.expired(py, timeout))?;
         let text = self.shared.text;
-        Ok((output(py, &stdout, text), output(py, &stderr, text)))
+        let (stdout, stderr) = (output(py, &stdout, text), output(py, &stderr, text));
+        match self.check_time(py) {
+            Ok(()) => Ok((stdout, stderr)),
+            Err(error) => {
+                error.value(py).setattr("output", stdout)?;
+                error.value(py).setattr("stderr", stderr)?;
+                Err(error)
+            }
+        }
     }
 
     /// Sends it a signal.

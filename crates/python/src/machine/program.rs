@@ -8,6 +8,7 @@ use hotbed_driver::Machine;
 use hotbed_driver::machine::program::{Finished, Program, Task};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyString, PyType};
 
 use crate::duration::Timeout;
@@ -62,7 +63,12 @@ pub(crate) struct Options<'a, 'py> {
     pub(crate) user: Option<&'a Bound<'py, PyAny>>,
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) timeout: Timeout,
+    pub(crate) stderr: Option<i32>,
 }
+
+/// `subprocess.PIPE` and `subprocess.STDOUT`.
+const PIPE: i32 = -1;
+const STDOUT: i32 = -2;
 
 /// The driver's task for a script's arguments: a text is a script for bash, a list a program with its arguments.
 pub(crate) fn task(args: &Bound<'_, PyAny>, options: Options<'_, '_>) -> PyResult<Task> {
@@ -93,6 +99,15 @@ pub(crate) fn task(args: &Bound<'_, PyAny>, options: Options<'_, '_>) -> PyResul
         .transpose()?;
     task.directory = options.cwd.map(path_text).transpose()?;
     task.timeout = options.timeout.0;
+    task.merges_stderr = match options.stderr {
+        None | Some(PIPE) => false,
+        Some(STDOUT) => true,
+        Some(_) => {
+            return Err(PyValueError::new_err(
+                "stderr is None, subprocess.PIPE (both: apart) or subprocess.STDOUT (with the output)",
+            ));
+        }
+    };
     Ok(task)
 }
 
@@ -111,13 +126,19 @@ pub(crate) fn path_text(path: PathBuf) -> PyResult<String> {
         .map_err(|path| PyValueError::new_err(format!("{} is no UTF-8", path.display())))
 }
 
-/// What a script gives as input: text or bytes.
+/// What a script gives as input: text, bytes, or a file of the host that is read to its end.
 pub(crate) fn input(data: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Vec<u8>>> {
     let Some(data) = data else { return Ok(None) };
-    Ok(Some(match data.cast::<PyString>() {
-        Ok(text) => text.to_str()?.as_bytes().to_vec(),
-        Err(_) => data.extract::<Vec<u8>>()?,
-    }))
+    if data.hasattr("read")? {
+        return input(Some(&data.call_method0("read")?));
+    }
+    if let Ok(text) = data.cast::<PyString>() {
+        return Ok(Some(text.to_str()?.as_bytes().to_vec()));
+    }
+    // A list of numbers would do for Rust's vector; it is a mistake.
+    let wrong = |_| PyTypeError::new_err("input is a str, bytes or an open file");
+    let bytes: PyBackedBytes = data.extract().map_err(wrong)?;
+    Ok(Some(bytes.to_vec()))
 }
 
 /// What a program wrote, as a `str`, in which what is not UTF-8 is U+FFFD, or as `bytes`.

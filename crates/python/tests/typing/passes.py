@@ -1,4 +1,5 @@
 # A script that uses what scripts use: it must type-check. It is never run.
+import subprocess
 from datetime import timedelta
 
 from test_driver.errors import MachineError, RequestedAssertionFailed
@@ -36,7 +37,9 @@ line: str = done.stdout + done.stderr
 raw: bytes = server.run("ls | wc", check=True, text=False).stdout
 took: float = done.duration + done.returncode
 done.check_returncode()
-with server.spawn(["tail", "-f", "/x"]) as tail:
+with open("x", "rb") as stdin:
+    merged: str = server.run("cat", stdin=stdin, stderr=subprocess.STDOUT).stdout + server.run("cat", input=b"x").stdout
+with server.spawn(["tail", "-f", "/x"], timeout=timedelta(minutes=1), stderr=subprocess.STDOUT) as tail:
     tail.stdin.write(b"x")
     tail.stdin.close()
     for said in tail.stdout:

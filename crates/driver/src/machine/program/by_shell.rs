@@ -1,4 +1,7 @@
-//! A program by the backdoor shell: its input is put into a file before, its errors are read from one after.
+//! A program by the backdoor shell: its input is put into a file before, its errors are read from one after, and how it ended.
+//!
+//! A shell's status tells 137 from `exit 137` as little as from a signal 9. The list of its jobs does, for as long as nobody has
+//! waited for the job: so the program is one, and a trap that comes with its end writes the list down.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,21 +29,25 @@ pub(super) fn run(
     call: &Call<'_>,
 ) -> Result<Finished, Error> {
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-    let (input, errors) = (
-        format!("/tmp/.hotbed-{serial}.in"),
-        format!("/tmp/.hotbed-{serial}.err"),
-    );
+    let file = |kind: &str| format!("/tmp/.hotbed-{serial}.{kind}");
+    let (input, errors, end) = (file("in"), file("err"), file("end"));
     if let Some(bytes) = stdin {
         put_bytes(session, &input, bytes, call)?;
     }
-    let mut script = match task.merges_stderr {
-        true => "exec 2>&1\n".to_owned(),
-        false => format!("exec 2>{errors}\n"),
+    let errors_go = match task.merges_stderr {
+        true => "2>&1".to_owned(),
+        false => format!("2>{errors}"),
     };
-    if stdin.is_some() {
-        let _ = writeln!(script, "exec <{input}"); // Writing to a String cannot fail.
-    }
-    script.push_str(&words(task));
+    let input_comes = match stdin {
+        Some(_) => format!("<{input}"),
+        None => "<&0".to_owned(),
+    };
+    // A job's input would be empty, and SIGINT would not reach it, if nothing were said about them. The shell's own words on how
+    // the job ended are nobody's errors.
+    let script = format!(
+        "trap 'LC_ALL=C jobs >{end} || :' CHLD\n(\ntrap - INT QUIT\n{}\n) {input_comes} {errors_go} &\nexec 2>/dev/null\nwait $!",
+        words(task)
+    );
     let mut finished = Finished::default();
     let deadline = task
         .timeout
@@ -53,13 +60,15 @@ pub(super) fn run(
     let status = session.run(&command, &mut finished.stdout, deadline, call)?;
     finished.duration = now().saturating_duration_since(begin);
     finished.timed_out = task.timeout.is_some() && status == TIMED_OUT;
-    finished.status = match status {
-        // A shell has no other words for a signal.
-        129..=159 => 128 - status,
-        status => status,
-    };
-    let rest = format!("cat {errors} 2>/dev/null; rm -f {errors} {input}");
-    session.run(&Command::new(&rest), &mut finished.stderr, None, call)?;
+    let rest = format!(
+        "read -r job <{end} || job=; echo \"$job\"; cat {errors} || :; rm -f {errors} {input} {end}"
+    );
+    let mut end_and_errors = Vec::new();
+    let rest = format!("exec 2>/dev/null; {rest}");
+    session.run(&Command::new(&rest), &mut end_and_errors, None, call)?;
+    let line_end = end_and_errors.iter().position(|&byte| byte == b'\n');
+    finished.stderr = end_and_errors.split_off(line_end.map_or(0, |at| at + 1));
+    finished.status = as_subprocess_has_it(status, &end_and_errors);
     let said = match task.merges_stderr {
         true => &finished.stdout,
         false => &finished.stderr,
@@ -75,6 +84,19 @@ pub(super) fn run(
         });
     }
     Ok(finished)
+}
+
+/// The status of a program that ended with `status` in the shell's words, and that the list of jobs has as `job`.
+fn as_subprocess_has_it(status: i32, job: &[u8]) -> i32 {
+    // `[1]+  Exit 137   …`, or in the same place what the signal is called.
+    let mut word = job
+        .split(|&byte| byte == b' ')
+        .filter(|word| !word.is_empty());
+    let is_exit = word.nth(1) == Some(b"Exit");
+    match status {
+        129..=159 if !is_exit => 128 - status,
+        status => status,
+    }
 }
 
 /// The program as the last words of a script.

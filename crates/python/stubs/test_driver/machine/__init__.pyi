@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, AnyStr, Generic, Literal, TypeAlias, final, overload
+from typing import IO, Any, AnyStr, Generic, Literal, TypeAlias, final, overload
 
 from test_driver.logger import Block, CompositeLogger
 from test_driver.machine.qmp import QMPSession
@@ -16,6 +16,7 @@ _Duration: TypeAlias = timedelta | float
 _Path: TypeAlias = str | os.PathLike[str]
 _Args: TypeAlias = str | Iterable[_Path]
 _Env: TypeAlias = Mapping[str, str | None]
+_Input: TypeAlias = str | bytes | IO[str] | IO[bytes]
 
 @final
 class Completed(Generic[AnyStr]):
@@ -115,7 +116,9 @@ class BaseMachine:
         self,
         args: _Args,
         *,
-        stdin: str | bytes | None = None,
+        input: _Input | None = None,
+        stdin: _Input | None = None,
+        stderr: int | None = None,
         check: bool = False,
         env: _Env | None = None,
         user: str | int | None = None,
@@ -128,7 +131,9 @@ class BaseMachine:
         self,
         args: _Args,
         *,
-        stdin: str | bytes | None = None,
+        input: _Input | None = None,
+        stdin: _Input | None = None,
+        stderr: int | None = None,
         check: bool = False,
         env: _Env | None = None,
         user: str | int | None = None,
@@ -141,9 +146,11 @@ class BaseMachine:
         self,
         args: _Args,
         *,
+        stderr: int | None = None,
         env: _Env | None = None,
         user: str | int | None = None,
         cwd: _Path | None = None,
+        timeout: _Duration | None = None,
         text: Literal[False],
     ) -> Process[bytes]: ...
     @overload
@@ -151,9 +158,11 @@ class BaseMachine:
         self,
         args: _Args,
         *,
+        stderr: int | None = None,
         env: _Env | None = None,
         user: str | int | None = None,
         cwd: _Path | None = None,
+        timeout: _Duration | None = None,
         text: Literal[True] = True,
     ) -> Process[str]: ...
     def parallel(self) -> Parallel: ...
@@ -253,7 +262,9 @@ class Parallel:
         self,
         args: _Args,
         *,
-        stdin: str | bytes | None = None,
+        input: _Input | None = None,
+        stdin: _Input | None = None,
+        stderr: int | None = None,
         check: bool = False,
         env: _Env | None = None,
         user: str | int | None = None,
@@ -266,7 +277,9 @@ class Parallel:
         self,
         args: _Args,
         *,
-        stdin: str | bytes | None = None,
+        input: _Input | None = None,
+        stdin: _Input | None = None,
+        stderr: int | None = None,
         check: bool = False,
         env: _Env | None = None,
         user: str | int | None = None,
