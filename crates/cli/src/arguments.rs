@@ -83,7 +83,7 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: LogLevel,
 
-    /// When the test fails, keep its machines until Ctrl-C or the timeout, and say how to get into them.
+    /// When the test fails or runs out of time, keep its machines until Ctrl-C or the timeout, and say how to get into them.
     #[arg(
         long,
         value_name = "WHAT",

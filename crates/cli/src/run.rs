@@ -9,14 +9,14 @@ use anstream::eprintln;
 use hotbed_driver::config::MachineKind;
 use hotbed_driver::control::Server;
 use hotbed_driver::log::Colours;
-use hotbed_driver::{Log, Options, TestConfig, Testbed};
+use hotbed_driver::{AtTimeout, Log, Options, TestConfig, Testbed};
 use hotbed_image::LogConsole;
 use hotbed_python::{Interpreter, Outcome, RunRequest, Script};
 use owo_colors::OwoColorize;
 
 use crate::arguments::{AtFailure, RunOptions};
 use crate::image;
-use crate::keep::keep;
+use crate::keep;
 use crate::report::{self, Exit};
 
 /// Runs a test and says how it ended.
@@ -43,7 +43,11 @@ pub(crate) fn run(options: RunOptions) -> Exit {
                     script: &script,
                     text: &test.text,
                     testbed: &testbed,
-                    on_timeout: end_at_timeout(&testbed, start),
+                    at_timeout: test.at_timeout(),
+                    on_timeout: match test.at_timeout() {
+                        AtTimeout::Kill => end_at_timeout(&testbed, start),
+                        AtTimeout::Keep => keep_at_timeout(&testbed, start),
+                    },
                 },
             );
             end(&test, &testbed, &interpreter, outcome, start.elapsed())
@@ -63,10 +67,17 @@ fn end(
     outcome: Outcome,
     elapsed: Duration,
 ) -> Exit {
+    if outcome == Outcome::TimedOut(None) {
+        keep::ended("a signal");
+        testbed.stop();
+        return Exit::TestFailed;
+    }
     let has_failed = !matches!(outcome, Outcome::Passed | Outcome::Interrupted(_));
     if has_failed && test.options.at_failure == Some(AtFailure::Keep) {
         let exit = judge(testbed, outcome, elapsed);
-        keep(testbed, interpreter, elapsed, exit);
+        if keep::announce(testbed, elapsed, exit) {
+            keep::wait(interpreter);
+        }
         testbed.stop();
         return exit;
     }
@@ -130,6 +141,13 @@ impl Test {
             {
                 image.log = LogConsole::Uart;
             }
+        }
+    }
+
+    fn at_timeout(&self) -> AtTimeout {
+        match self.options.at_failure {
+            Some(AtFailure::Keep) => AtTimeout::Keep,
+            None => AtTimeout::Kill,
         }
     }
 
@@ -202,6 +220,10 @@ fn judge(testbed: &Testbed, outcome: Outcome, elapsed: Duration) -> Exit {
             Exit::Script(status),
         ),
         Outcome::Failed(summary) => (format!("{summary} (after {seconds})"), Exit::TestFailed),
+        Outcome::TimedOut(summary) => (
+            format!("{} (after {seconds})", summary.unwrap_or_default()),
+            Exit::TestFailed,
+        ),
         Outcome::HostFailed(summary) => (
             format!("{summary} (after {seconds}; Hotbed or this host failed, not the test)"),
             Exit::HostFailed,
@@ -221,16 +243,34 @@ fn end_at_timeout(
     Box::new(move |place| {
         testbed.stop();
         testbed.log().flush();
-        let at = place
-            .map(|place| format!(" at {place}"))
-            .unwrap_or_default();
-        let elapsed = start.elapsed().as_secs_f64();
-        verdict_failed(&format!(
-            "the test ran out of time{at} (after {elapsed:.1} s)"
-        ));
-        name_console_logs(&testbed);
+        verdict_out_of_time(&testbed, place.as_deref(), start);
         Exit::TestFailed.end_process();
     })
+}
+
+/// What is done then if the machines are to be kept, and the script does not end.
+fn keep_at_timeout(
+    testbed: &Arc<Testbed>,
+    start: Instant,
+) -> Box<dyn FnOnce(Option<String>) + Send> {
+    let testbed = Arc::clone(testbed);
+    Box::new(move |place| {
+        verdict_out_of_time(&testbed, place.as_deref(), start);
+        if !keep::announce(&testbed, start.elapsed(), Exit::TestFailed) {
+            testbed.stop();
+            Exit::TestFailed.end_process();
+        }
+    })
+}
+
+fn verdict_out_of_time(testbed: &Testbed, place: Option<&str>, start: Instant) {
+    testbed.log().flush();
+    verdict_failed(&format!(
+        "{} (after {:.1} s)",
+        hotbed_python::out_of_time(place),
+        start.elapsed().as_secs_f64()
+    ));
+    name_console_logs(testbed);
 }
 
 fn verdict_failed(what: &str) {

@@ -43,7 +43,7 @@ pub use config::{MachineConfig, TestConfig};
 pub use error::{CallbackError, Error};
 pub use log::Log;
 pub use machine::Machine;
-pub use testbed::{Options, Testbed};
+pub use testbed::{AtTimeout, Options, Testbed};
 pub use vlan::Vlan;
 
 #[cfg(doctest)]

@@ -48,6 +48,15 @@ pub struct Options {
     pub temporary_root: Option<PathBuf>,
 }
 
+/// What becomes of machines when the test has used up its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtTimeout {
+    /// They are killed.
+    Kill,
+    /// They run on, so that somebody can look into them.
+    Keep,
+}
+
 /// A test's machines and VLANs.
 #[derive(Debug)]
 pub struct Testbed {
@@ -279,8 +288,13 @@ impl Testbed {
     }
 
     /// Starts the global timeout: logs `Test will time out and terminate in <N> seconds`, and when it passes, says what each
-    /// machine was doing, kills them all and then calls `on_expiry` (on the timer's own thread).
-    pub fn arm_timeout(self: &Arc<Self>, timeout: Duration, on_expiry: Box<dyn FnOnce() + Send>) {
+    /// machine was doing, kills them all unless they are to be kept, and then calls `on_expiry` (on the timer's own thread).
+    pub fn arm_timeout(
+        self: &Arc<Self>,
+        timeout: Duration,
+        machines: AtTimeout,
+        on_expiry: Box<dyn FnOnce() + Send>,
+    ) {
         self.site.log.info(&format!(
             "Test will time out and terminate in {:?} seconds",
             timeout.as_secs_f64()
@@ -288,7 +302,7 @@ impl Testbed {
         let testbed = Arc::downgrade(self);
         let expire = move || {
             if let Some(testbed) = testbed.upgrade() {
-                testbed.expire();
+                testbed.expire(machines);
             }
             on_expiry();
         };
@@ -310,7 +324,7 @@ impl Testbed {
         self.timer.expired()
     }
 
-    fn expire(&self) {
+    fn expire(&self, machines: AtTimeout) {
         let log = &self.site.log;
         let block = log.begin(None, "timeout reached; test terminating...");
         for machine in &self.machines {
@@ -322,9 +336,11 @@ impl Testbed {
                 machine.log(&format!("  its console: {}", crate::log::shown(&line)));
             }
         }
-        // What is between start and shell belongs to no machine yet.
-        self.site.kill_all();
-        self.machines.iter().for_each(|machine| machine.release());
+        if machines == AtTimeout::Kill {
+            // What is between start and shell belongs to no machine yet.
+            self.site.kill_all();
+            self.machines.iter().for_each(|machine| machine.release());
+        }
         block.finish();
         log.flush();
     }

@@ -39,7 +39,7 @@ mod vlan;
 pub use call::{Signals, wait_for_signal};
 pub use error::Error;
 pub use interpreter::{Interpreter, flush};
-pub use run::{Outcome, RunRequest, run};
+pub use run::{Outcome, RunRequest, out_of_time, run};
 pub use script::Script;
 pub use signals::Signal;
 

@@ -1,11 +1,11 @@
 //! Runs a script against a testbed, and says how it ended.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use hotbed_driver::{Log, Testbed};
+use hotbed_driver::{AtTimeout, Log, Testbed};
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 
@@ -15,6 +15,9 @@ use crate::{Interpreter, Script, Signal, call, clock, failure, interpreter, symb
 /// How long the end of a test that has run out of time waits for the script to say where it was, and for Python.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How many exceptions are looked at, each of which was raised while the one before was handled.
+const CONTEXTS_MAX: usize = 16;
+
 /// What is to be run.
 pub struct RunRequest<'a> {
     /// The script.
@@ -23,8 +26,11 @@ pub struct RunRequest<'a> {
     pub text: &'a str,
     /// The machines and VLANs; nothing of them need run yet.
     pub testbed: &'a Arc<Testbed>,
-    /// Called when the test runs out of time, with the place where the script was (`ping.py, line 7`). The machines are gone
-    /// by then and what the script printed is written out, but the script may hang in Python. It must end the process.
+    /// What becomes of the machines when the test runs out of time.
+    pub at_timeout: AtTimeout,
+    /// Called when the test runs out of time, with the place where the script was (`ping.py, line 7`). What the script printed
+    /// is written out by then, but the script may hang in Python. If the machines are gone, it must end the process; if they are
+    /// kept, it is called only when the script does not end, and [`Outcome::TimedOut`] follows when somebody ends it by a signal.
     pub on_timeout: Box<dyn FnOnce(Option<String>) + Send>,
 }
 
@@ -41,31 +47,42 @@ pub enum Outcome {
     Exited(i32),
     /// By a signal.
     Interrupted(Signal),
+    /// By the end of the test's time; the machines are kept. The text says in one line where it was, unless that was told before.
+    TimedOut(Option<String>),
 }
 
 /// Runs a script. Returns when it has ended, with its threads; the machines still run then.
 ///
 /// The global timeout of the testbed's configuration runs meanwhile.
-pub fn run(_interpreter: &Interpreter, request: RunRequest<'_>) -> Outcome {
+pub fn run(interpreter: &Interpreter, request: RunRequest<'_>) -> Outcome {
     let RunRequest {
         script,
         text,
         testbed,
+        at_timeout,
         on_timeout,
     } = request;
     let process = std::process::id();
     let (last_words, place) = mpsc::channel();
+    let is_told = Arc::new(AtomicBool::new(false));
     if let Some(timeout) = testbed.config().global_timeout {
         let file = script.file().to_owned();
+        let is_told = Arc::clone(&is_told);
         let expired = move || {
+            if at_timeout == AtTimeout::Keep {
+                call::end_all(); // Machines that run on do not end the script's calls.
+            }
             let said = place.recv_timeout(LAST_WORDS).ok().flatten();
+            if is_told.swap(true, Ordering::AcqRel) {
+                return;
+            }
             let seen = ask_python(move |py| {
                 interpreter::flush_attached(py);
                 place_of_main_thread(py, &file)
             });
             on_timeout(said.or(seen));
         };
-        testbed.arm_timeout(timeout, Box::new(expired));
+        testbed.arm_timeout(timeout, at_timeout, Box::new(expired));
     }
     let result = Python::attach(|py| run_attached(py, script, text, testbed));
     if std::process::id() != process {
@@ -73,9 +90,13 @@ pub fn run(_interpreter: &Interpreter, request: RunRequest<'_>) -> Outcome {
     }
     call::end_all();
     if testbed.timed_out() {
-        let place = result
-            .err()
-            .and_then(|error| Python::attach(|py| failure::place(py, script.file(), &error)));
+        let place = |error| Python::attach(|py| failure::place(py, script.file(), error));
+        let place = result.as_ref().err().and_then(place);
+        if at_timeout == AtTimeout::Keep {
+            let told = is_told.swap(true, Ordering::AcqRel);
+            drop(last_words);
+            return end_with_machines(interpreter, result, place, told);
+        }
         // Nobody listens when the timer has given up waiting; it ends the process either way.
         let _ = last_words.send(place);
         loop {
@@ -91,6 +112,50 @@ pub fn run(_interpreter: &Interpreter, request: RunRequest<'_>) -> Outcome {
             outcome
         }),
     }
+}
+
+/// The end of a script that has run out of time, and whose machines are kept. If the timer has told that already, somebody must
+/// end it, unless the script did not end by itself but by a signal.
+fn end_with_machines(
+    interpreter: &Interpreter,
+    result: PyResult<()>,
+    place: Option<String>,
+    is_told: bool,
+) -> Outcome {
+    interpreter::flush();
+    if !is_told {
+        return Outcome::TimedOut(Some(out_of_time(place.as_deref())));
+    }
+    if !result.is_err_and(|error| Python::attach(|py| comes_from_signal(py, error))) {
+        let _ = call::wait_for_signal(interpreter); // Which one makes no difference.
+    }
+    Outcome::TimedOut(None)
+}
+
+/// Whether an exception was raised by a signal, or while the script cleaned up after one.
+fn comes_from_signal(py: Python<'_>, error: PyErr) -> bool {
+    let mut error = Some(error);
+    for _ in 0..CONTEXTS_MAX {
+        let Some(this) = error else { return false };
+        if Signal::of_exception(py, &this).is_some() {
+            return true;
+        }
+        let context = this.value(py).getattr("__context__");
+        error = context
+            .ok()
+            .filter(|context| !context.is_none())
+            .map(PyErr::from_value);
+    }
+    false
+}
+
+/// The verdict on a test that has used up its time.
+#[must_use]
+pub fn out_of_time(place: Option<&str>) -> String {
+    let at = place
+        .map(|place| format!(" at {place}"))
+        .unwrap_or_default();
+    format!("the test ran out of time{at}")
 }
 
 fn run_attached(

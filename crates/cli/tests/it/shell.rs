@@ -155,6 +155,62 @@ fn machines_of_a_failed_test_are_kept_until_ctrl_c() {
 }
 
 #[test]
+fn machines_of_a_test_that_ran_out_of_time_are_kept() {
+    let place = Place::new();
+    place.script("alice.succeed('echo kept > /tmp/x')\nalice.succeed('sleep 1000')\n");
+    let mut running = out_of_time(&place, 30, 5);
+    let ended = shell(&place, &["alice"], "cat /tmp/x");
+    assert_eq!(ended.stdout, "kept\n", "{ended}");
+    running.wait_for("the test's timeout ends it in 30 s");
+    end_by_ctrl_c(&place, running);
+}
+
+#[test]
+fn machines_of_a_script_that_hangs_in_python_are_kept() {
+    for (body, line) in [
+        ("while True: pass\n", 5),
+        (
+            "try:\n    while True: pass\nfinally:\n    alice.succeed('true')\n",
+            6,
+        ),
+    ] {
+        let place = Place::new();
+        place.script(&format!("alice.start()\n{body}"));
+        let running = out_of_time(&place, 3, line);
+        end_by_ctrl_c(&place, running);
+    }
+}
+
+/// Starts a test whose machines are kept, and waits until it has run out of time in this line.
+fn out_of_time(place: &Place, seconds: u32, line: u32) -> Running {
+    let timeout = seconds.to_string();
+    let arguments = [
+        "run",
+        "--quiet",
+        "--at-failure",
+        "--timeout",
+        &timeout,
+        "test.py",
+    ];
+    let mut running = Running::start(&mut place.command(&arguments));
+    running.wait_for(&format!(
+        "failed: the test ran out of time at test.py, line {line} (after "
+    ));
+    running.wait_for("hotbed shell test.py alice --pid");
+    running
+}
+
+fn end_by_ctrl_c(place: &Place, running: Running) {
+    running.signal("INT");
+    let (status, output) = running.wait();
+    assert_eq!(status, 1, "{output}");
+    assert!(output.contains("kept: ended by "), "{output}");
+    assert_eq!(output.matches("failed: ").count(), 1, "{output}");
+    assert!(place.leftovers().is_empty());
+    assert_eq!(place.processes(), Vec::<String>::new());
+}
+
+#[test]
 fn machines_are_kept_no_longer_than_the_test_may_take() {
     let place = Place::new();
     place.script("alice.start()\nassert False\n");

@@ -192,6 +192,7 @@ fn global_timeout_says_what_each_machine_was_doing_and_kills_it() {
     let (result, time) = timed(|| {
         bed.testbed.arm_timeout(
             Duration::from_millis(500),
+            hotbed_driver::AtTimeout::Kill,
             Box::new(move || expired.send(()).unwrap()),
         );
         let result = busy.succeed(&["sleep 1234"], None, &call());
@@ -228,6 +229,7 @@ fn disarmed_timeout_does_not_go_off() {
     let (expired, told) = channel();
     bed.testbed.arm_timeout(
         Duration::from_millis(100),
+        hotbed_driver::AtTimeout::Kill,
         Box::new(move || expired.send(()).unwrap()),
     );
     bed.testbed.disarm_timeout();
