@@ -3,7 +3,9 @@
 //! `console/to_host/…/device`: the guest offers a chain, the device hands out its memory, the host copies it out: that copy is
 //! the only one. `console/lend/…` is the same without it. `console/to_guest/…/device`: the device copies the host's bytes into
 //! the buffers of a chain. What the guest itself would do is one store per chain. `…/memcpy`, right before each, copies as
-//! much between two buffers of ours. A case is the bytes of a chain and the buffers that they lie in.
+//! much between two buffers of ours; `…/memcpy_in_pieces` does it a buffer at a time, which is as fast as any device can be
+//! that copies into buffers of this size. A case is the bytes of a batch and the buffers that they lie in, and in how many chains
+//! those are if it is not one: Linux offers its buffers for what it receives as chains of one page each.
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
@@ -14,15 +16,16 @@ use hotbed_console::device::{Config, Console, Port, Stop, wire};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-/// Bytes of a chain, and its buffers.
-const CASES: [(usize, usize); 7] = [
-    (16, 1),
-    (4096, 1),
-    (64 << 10, 1),
-    (64 << 10, 16),
-    (256 << 10, 4),
-    (1 << 20, 1),
-    (1 << 20, 256),
+const CASES: [Case; 9] = [
+    Case::new(16, 1, 1),
+    Case::new(4096, 1, 1),
+    Case::new(64 << 10, 1, 1),
+    Case::new(64 << 10, 16, 1),
+    Case::new(64 << 10, 16, 16),
+    Case::new(256 << 10, 4, 1),
+    Case::new(1 << 20, 1, 1),
+    Case::new(1 << 20, 256, 1),
+    Case::new(1 << 20, 256, 256),
 ];
 
 /// Descriptors of a queue.
@@ -41,15 +44,52 @@ const WRITE: u16 = 2;
 criterion_group!(benches, to_host, lend, to_guest);
 criterion_main!(benches);
 
-/// A queue whose every slot offers the same chain.
+/// Bytes of a batch, the buffers that they lie in, and the chains of these.
+#[derive(Clone, Copy)]
+struct Case {
+    len: usize,
+    buffers: usize,
+    chains: usize,
+}
+
+impl Case {
+    const fn new(len: usize, buffers: usize, chains: usize) -> Case {
+        Case {
+            len,
+            buffers,
+            chains,
+        }
+    }
+
+    fn name(&self) -> String {
+        let Case {
+            len,
+            buffers,
+            chains,
+        } = self;
+        match chains {
+            1 => format!("{len}_in_{buffers}"),
+            _ => format!("{len}_in_{buffers}_of_{chains}_chains"),
+        }
+    }
+}
+
+/// A queue whose slots offer the same chains again and again.
 struct Guest {
     memory: GuestMemoryMmap<()>,
     queue: Queue,
+    chains: u16,
     offered: u16,
 }
 
 impl Guest {
-    fn new(len: usize, buffers: usize, flags: u16) -> Guest {
+    fn new(case: Case, flags: u16) -> Guest {
+        let Case {
+            len,
+            buffers,
+            chains,
+        } = case;
+        let links = buffers / chains;
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4 << 20)]);
         let memory = memory.expect("4 MiB");
         let mut queue = Queue::new(RING).expect("a power of two");
@@ -60,7 +100,7 @@ impl Guest {
         queue.set_ready(true);
         for index in 0..buffers {
             let address = DATA + (index * len / buffers) as u64;
-            let more = if index + 1 == buffers { 0 } else { NEXT };
+            let more = if (index + 1) % links == 0 { 0 } else { NEXT };
             let mut raw = [0; 16];
             raw[..8].copy_from_slice(&address.to_le_bytes());
             raw[8..12].copy_from_slice(&((len / buffers) as u32).to_le_bytes());
@@ -69,16 +109,22 @@ impl Guest {
             let place = GuestAddress(TABLE + 16 * index as u64);
             memory.write_slice(&raw, place).expect("it is in memory");
         }
+        for slot in 0..u64::from(RING) {
+            let head = (slot as usize % chains * links) as u16;
+            let place = GuestAddress(AVAIL + 4 + 2 * slot);
+            memory.write_obj(head, place).expect("it is in memory");
+        }
         Guest {
             memory,
             queue,
+            chains: chains as u16,
             offered: 0,
         }
     }
 
-    /// The next slot of the ring is offered, too.
+    /// The next slots of the ring are offered, too.
     fn offer(&mut self) {
-        self.offered = self.offered.wrapping_add(1);
+        self.offered = self.offered.wrapping_add(self.chains);
         let index = GuestAddress(AVAIL + 2);
         let stored = self.memory.store(self.offered, index, Ordering::Release);
         stored.expect("it is in memory");
@@ -108,11 +154,25 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 /// Copies as much between two buffers of ours.
-fn memcpy(group: &mut BenchmarkGroup<'_, WallTime>, len: usize, buffers: usize) {
+fn memcpy(group: &mut BenchmarkGroup<'_, WallTime>, case: Case) {
+    let len = case.len;
     let (from, mut to) = (pattern(len), vec![0; len]);
-    group.bench_function(format!("{len}_in_{buffers}/memcpy"), |b| {
+    group.bench_function(format!("{}/memcpy", case.name()), |b| {
         b.iter(|| {
             black_box(&mut to[..]).copy_from_slice(black_box(&from[..]));
+            assert_eq!(to[len - 1], from[len - 1], "nothing was copied");
+        });
+    });
+    if case.buffers == 1 {
+        return;
+    }
+    let piece = len / case.buffers;
+    group.bench_function(format!("{}/memcpy_in_pieces", case.name()), |b| {
+        b.iter(|| {
+            let (from, to) = (black_box(&from[..]), black_box(&mut to[..]));
+            for (from, to) in from.chunks_exact(piece).zip(to.chunks_exact_mut(piece)) {
+                to.copy_from_slice(from);
+            }
             assert_eq!(to[len - 1], from[len - 1], "nothing was copied");
         });
     });
@@ -120,15 +180,16 @@ fn memcpy(group: &mut BenchmarkGroup<'_, WallTime>, len: usize, buffers: usize) 
 
 fn to_host(c: &mut Criterion) {
     let mut group = c.benchmark_group("console/to_host");
-    for (len, buffers) in CASES {
+    for case in CASES {
+        let len = case.len;
         group.throughput(Throughput::Bytes(len as u64));
-        memcpy(&mut group, len, buffers);
-        let mut guest = Guest::new(len, buffers, 0);
+        memcpy(&mut group, case);
+        let mut guest = Guest::new(case, 0);
         let from = pattern(len);
         let data = GuestAddress(DATA);
         guest.memory.write_slice(&from, data).expect("memory");
         let (mut console, mut to) = (console(), vec![0; len]);
-        group.bench_function(format!("{len}_in_{buffers}/device"), |b| {
+        group.bench_function(format!("{}/device", case.name()), |b| {
             b.iter(|| {
                 guest.offer();
                 let received = console.receive(0, &guest.memory, &mut guest.queue);
@@ -146,15 +207,16 @@ fn to_host(c: &mut Criterion) {
 fn lend(c: &mut Criterion) {
     let mut group = c.benchmark_group("console/lend");
     group.throughput(Throughput::Elements(1)); // The payload is not touched: no bytes per second.
-    for (len, buffers) in CASES {
-        let mut guest = Guest::new(len, buffers, 0);
+    for case in CASES {
+        let len = case.len;
+        let mut guest = Guest::new(case, 0);
         let mut console = console();
-        group.bench_function(format!("{len}_in_{buffers}"), |b| {
+        group.bench_function(case.name(), |b| {
             b.iter(|| {
                 guest.offer();
                 let received = console.receive(0, &guest.memory, &mut guest.queue);
                 let received = received.expect("a good guest").expect("a chain");
-                assert_eq!(black_box(received.slices()).len(), buffers);
+                assert_eq!(black_box(received.slices()).len(), case.buffers);
                 assert_eq!(received.len(), len);
                 received.finish().expect("a good guest");
                 assert!(guest.has_all_back());
@@ -165,13 +227,14 @@ fn lend(c: &mut Criterion) {
 
 fn to_guest(c: &mut Criterion) {
     let mut group = c.benchmark_group("console/to_guest");
-    for (len, buffers) in CASES {
+    for case in CASES {
+        let len = case.len;
         group.throughput(Throughput::Bytes(len as u64));
-        memcpy(&mut group, len, buffers);
-        let mut guest = Guest::new(len, buffers, WRITE);
+        memcpy(&mut group, case);
+        let mut guest = Guest::new(case, WRITE);
         let from = pattern(len);
         let mut console = console();
-        group.bench_function(format!("{len}_in_{buffers}/device"), |b| {
+        group.bench_function(format!("{}/device", case.name()), |b| {
             b.iter(|| {
                 guest.offer();
                 let mut source = black_box(&from[..]);

@@ -27,6 +27,7 @@ mod source;
 pub mod state;
 #[expect(unsafe_code, reason = "readv and writev on guest memory")]
 mod sys;
+mod table;
 #[cfg(test)]
 #[expect(clippy::disallowed_types, reason = "tests send through sockets")]
 pub(crate) mod tests;
@@ -37,6 +38,7 @@ pub(crate) mod tests;
     reason = "the I/O shell"
 )]
 pub mod vhost_user;
+mod window;
 pub mod wire;
 
 pub use console::{Config, Console, EMERGENCY_MAX, PORTS_MAX, Port, Sent, Stop};

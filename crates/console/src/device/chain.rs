@@ -3,20 +3,28 @@
 //! This is where the guest's numbers are checked. A chain is at most as long as its queue; its buffers all go one way, and
 //! lie in guest memory. Of what is left, a [`Batch`] takes so much that one system call can move it.
 
+use virtio_queue::QueueT;
 use virtio_queue::desc::split::Descriptor;
-use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT};
-use vm_memory::{GuestMemory, Permissions};
+use vm_memory::{GuestMemory, Le16, Le64, Permissions};
 
 use super::GuestSlice;
 use super::error::Flaw;
-use super::queue::available;
+use super::queue::{HEAD_LEN, HEADER_LEN, available};
 use super::sys::PIECES_MAX;
+use super::table::{Chain, Table};
+use super::window::{Stretch, Window};
 
 /// How many chains a batch has at most.
 pub(super) const CHAINS_MAX: usize = 256;
 
 /// How many bytes a batch has at most.
 pub(super) const BATCH_MAX: usize = 16 << 20;
+
+/// How long an entry of the used ring is.
+const USED_LEN: u64 = 8;
+
+/// Where a ring has its index.
+const INDEX: u64 = 2;
 
 /// Which way the buffers of a chain go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,68 +75,79 @@ impl<'m, M: GuestMemory> Batch<'m, M> {
         if available == 0 {
             return Ok(None);
         }
+        if queue.avail_ring() == 0 {
+            return Err(Flaw::Rings);
+        }
         let mut batch = Batch {
             chains: Vec::with_capacity(available),
             slices: Vec::with_capacity(available),
             bytes: 0,
         };
         let size = queue.size();
+        let mut window = Window::new(memory);
+        let table = Table::new(&mut window, queue.desc_table(), size);
+        let heads = ring(
+            &mut window,
+            queue.avail_ring(),
+            HEAD_LEN,
+            size,
+            Permissions::Read,
+        );
         let mut skip = skip;
-        let mut queue = queue.lock();
-        let mut chains = queue.iter(memory).map_err(|_| Flaw::Rings)?;
+        let mut next = queue.next_avail();
         for _ in 0..available {
-            let chain = chains.next().ok_or(Flaw::Rings)?;
-            let taken = batch.add(memory, chain, size, way, skip)?;
+            let slot = HEADER_LEN + HEAD_LEN * u64::from(next % size);
+            let head: Le16 = heads.read(slot).ok_or(Flaw::Rings)?;
+            let taken = batch.add(&mut window, &table, head.into(), way, skip)?;
+            next = next.wrapping_add(1);
             batch.chains.push(taken);
             skip = 0;
             if !taken.whole {
                 break;
             }
         }
+        queue.set_next_avail(next);
         Ok(Some(batch))
     }
 
     /// Takes as much of one chain as there is room for.
     fn add(
         &mut self,
-        memory: &'m M,
-        chain: DescriptorChain<&'m M>,
-        size: u16,
+        window: &mut Window<'m, M>,
+        table: &Table<'m, M>,
+        head: u16,
         way: Way,
         mut skip: usize,
     ) -> Result<Taken, Flaw> {
-        let head = chain.head_index();
         let before = self.bytes;
-        let mut whole = true;
+        let mut chain = Chain::new(table, head);
         let mut length = 0;
-        let mut more = true;
-        for descriptor in chain {
+        while let Some(descriptor) = chain.next(window)? {
             length += 1;
-            more = descriptor.has_next();
-            if length > size {
+            if length > table.size {
                 return Err(Flaw::Endless(head));
             }
-            whole = self.add_buffer(memory, head, &descriptor, way, &mut skip)?;
-            if !whole {
-                break;
+            if !self.add_buffer(window, head, &descriptor, way, &mut skip)? {
+                let bytes = self.bytes - before;
+                return Ok(Taken {
+                    head,
+                    bytes,
+                    whole: false,
+                });
             }
         }
-        match (length, whole && more) {
-            (0, _) => Err(Flaw::Head(head)),
-            // The iterator ends without an error at a descriptor that it cannot follow.
-            (_, true) => Err(Flaw::Endless(head)),
-            (_, false) => Ok(Taken {
-                head,
-                bytes: self.bytes - before,
-                whole,
-            }),
-        }
+        let bytes = self.bytes - before;
+        Ok(Taken {
+            head,
+            bytes,
+            whole: true,
+        })
     }
 
     /// Takes as much of one buffer as there is room for, and says whether that is all of it.
     fn add_buffer(
         &mut self,
-        memory: &'m M,
+        window: &mut Window<'m, M>,
         head: u16,
         descriptor: &Descriptor,
         way: Way,
@@ -151,38 +170,48 @@ impl<'m, M: GuestMemory> Batch<'m, M> {
             }
         };
         let len = descriptor.len() as usize;
+        if let Some(piece) = window.piece(descriptor.addr(), len) {
+            return Ok(self.add_piece(&piece, skip));
+        }
         let nowhere = || Flaw::Address {
             head,
             address: descriptor.addr().0,
             len: descriptor.len(),
         };
-        // What is not looked at now has to be in memory, too.
-        let cut = || match memory.check_range(descriptor.addr(), len, access) {
-            true => Ok(false),
-            false => Err(nowhere()),
-        };
+        let memory = window.memory();
         let slices = memory.get_slices(descriptor.addr(), len, access);
         for slice in slices.map_err(|_| nowhere())? {
             let slice = slice.map_err(|_| nowhere())?;
-            let skipped = (*skip).min(slice.len());
-            *skip -= skipped;
-            let wanted = slice.len() - skipped;
-            if wanted == 0 {
+            if self.add_piece(&slice, skip) {
                 continue;
             }
-            let room = BATCH_MAX - self.bytes;
-            if self.slices.len() == PIECES_MAX || room == 0 {
-                return cut();
-            }
-            let here = wanted.min(room);
-            self.slices
-                .push(slice.subslice(skipped, here).map_err(|_| nowhere())?);
-            self.bytes += here;
-            if here < wanted {
-                return cut();
-            }
+            // What is not looked at now has to be in memory, too.
+            return match memory.check_range(descriptor.addr(), len, access) {
+                true => Ok(false),
+                false => Err(nowhere()),
+            };
         }
         Ok(true)
+    }
+
+    /// Takes as much of a piece of memory as there is room for, and says whether that is all of it.
+    #[inline]
+    fn add_piece(&mut self, piece: &GuestSlice<'m, M>, skip: &mut usize) -> bool {
+        let skipped = (*skip).min(piece.len());
+        *skip -= skipped;
+        let wanted = piece.len() - skipped;
+        if wanted == 0 {
+            return true;
+        }
+        let room = BATCH_MAX - self.bytes;
+        if self.slices.len() == PIECES_MAX || room == 0 {
+            return false;
+        }
+        let here = wanted.min(room);
+        let slice = piece.subslice(skipped, here);
+        self.slices.push(slice.expect("it is within the piece"));
+        self.bytes += here;
+        here == wanted
     }
 
     /// Gives back to the queue, as used, what `done` bytes of the batch cover, and makes the rest available again.
@@ -197,6 +226,16 @@ impl<'m, M: GuestMemory> Batch<'m, M> {
     ) -> Result<Settled, Flaw> {
         let mut left = done.min(self.bytes);
         let mut used = 0;
+        let size = queue.size();
+        let mut next = queue.next_used();
+        let mut window = Window::new(memory);
+        let ring = ring(
+            &mut window,
+            queue.used_ring(),
+            USED_LEN,
+            size,
+            Permissions::Write,
+        );
         for chain in &self.chains {
             let here = left.min(chain.bytes);
             let is_full = here == chain.bytes && chain.whole;
@@ -206,16 +245,35 @@ impl<'m, M: GuestMemory> Batch<'m, M> {
                 _ => break,
             };
             let len = u32::try_from(len).expect("a batch is at most BATCH_MAX long");
-            queue
-                .add_used(memory, chain.head, len)
-                .map_err(|_| Flaw::Rings)?;
+            // The head comes first, then the length.
+            let entry = Le64::from(u64::from(chain.head) | u64::from(len) << 32);
+            let slot = HEADER_LEN + USED_LEN * u64::from(next % size);
+            ring.write(slot, entry).ok_or(Flaw::Rings)?;
+            next = next.wrapping_add(1);
             left -= here;
             used += 1;
+        }
+        if used > 0 {
+            // One index for all: the guest sees the whole batch at once, or nothing of it.
+            ring.publish(INDEX, next).ok_or(Flaw::Rings)?;
+            queue.set_next_used(next);
         }
         let back = u16::try_from(self.chains.len() - used).expect("at most CHAINS_MAX");
         queue.set_next_avail(queue.next_avail().wrapping_sub(back));
         Ok(Settled { used, left })
     }
+}
+
+/// A queue's ring of entries of this length.
+fn ring<'m, M: GuestMemory>(
+    window: &mut Window<'m, M>,
+    start: u64,
+    entry_len: u64,
+    size: u16,
+    access: Permissions,
+) -> Stretch<'m, M> {
+    let len = HEADER_LEN + entry_len * u64::from(size);
+    Stretch::new(window, start, len, access)
 }
 
 /// What became of a batch.

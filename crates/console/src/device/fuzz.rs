@@ -103,7 +103,7 @@ fn one_call(console: &mut Console, queues: &mut [Queue], memory: &GuestMemoryMma
         }
         _ => {
             for queue in queues {
-                let _ = needs_interrupt(memory, queue);
+                let _ = needs_interrupt(memory, queue, u16::from(call));
             }
             console.write_config(u64::from(call >> 3), &[call]);
             return;

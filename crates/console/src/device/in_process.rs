@@ -290,10 +290,12 @@ where
                 return Ok(());
             };
             let (receive, transmit) = (&mut receive.queue, &mut transmit.queue);
+            let roles = [Role::ControlReceive, Role::ControlTransmit];
+            let before = [receive.next_used(), transmit.next_used()];
             let control = self.console.handle_control(memory, receive, transmit)?;
-            for role in [Role::ControlReceive, Role::ControlTransmit] {
-                let queue = &mut self.queues[role.index()].queue;
-                raise(memory, queue, role, &self.interrupt)?;
+            for (role, before) in roles.into_iter().zip(before) {
+                let queue = &self.queues[role.index()].queue;
+                raise(memory, queue, role, before, &self.interrupt)?;
             }
             for event in control.events {
                 if let super::PortEvent::Opened(port) = event {
@@ -338,6 +340,7 @@ where
             }
             let role = Role::Receive(id);
             let queue = &mut self.queues[role.index()].queue;
+            let before = queue.next_used();
             let mut source = FromPort(&mut self.ports, id);
             let sent = self.console.send_from(id, &*memory, queue, &mut source)?;
             match sent.stop {
@@ -345,9 +348,7 @@ where
                 Stop::NoData => state.to_guest = false,
                 Stop::NoBuffers | Stop::Closed => state.guest_is_full = true,
             }
-            if sent.bytes > 0 {
-                raise(&*memory, queue, role, &self.interrupt)?;
-            }
+            raise(&*memory, queue, role, before, &self.interrupt)?;
         }
         Ok(())
     }
@@ -405,14 +406,15 @@ impl PortState {
     }
 }
 
-/// Interrupts the guest for a queue, if it wants that.
+/// Interrupts the guest for what was put into a queue, if it wants that.
 fn raise<M: GuestMemory>(
     memory: &M,
-    queue: &mut Queue,
+    queue: &Queue,
     role: Role,
+    before: u16,
     interrupt: &Interrupt,
 ) -> Result<(), Error> {
-    if needs_interrupt(memory, queue).map_err(|flaw| flaw.at(role))? {
+    if needs_interrupt(memory, queue, before).map_err(|flaw| flaw.at(role))? {
         interrupt
             .raise_used(role.index())
             .map_err(Error::Descriptor)?;

@@ -5,9 +5,15 @@ use std::sync::atomic::{Ordering, fence};
 
 use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::QueueT;
-use vm_memory::{Bytes, GuestAddress, GuestMemory};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemory};
 
 use super::error::{Error, Flaw};
+
+/// What both rings begin with: flags and index.
+pub(super) const HEADER_LEN: u64 = 4;
+
+/// How long a chain's head is in the ring of available ones.
+pub(super) const HEAD_LEN: u64 = 2;
 
 /// What a queue is for, seen from the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,27 +59,39 @@ impl Role {
     }
 }
 
-/// Whether the guest wants an interrupt for what was put into a queue's used ring since this was asked last.
+/// Whether the guest wants an interrupt for what was put into a queue's used ring since its [`QueueT::next_used`] was `since`.
 ///
-/// Ask after each batch, and interrupt the guest when the answer is yes. Without `VIRTIO_F_EVENT_IDX` it minds the guest's
-/// flag, which [`QueueT::needs_notification`] does not.
+/// Ask after each call that may have put something there, and interrupt the guest when the answer is yes.
+/// [`QueueT::needs_notification`] is no help: it counts what was put into the ring one by one, and minds no flag.
 ///
 /// # Errors
 ///
 /// Fails when the rings are not in guest memory.
-pub fn needs_interrupt<M: GuestMemory, Q: QueueT>(memory: &M, queue: &mut Q) -> Result<bool, Flaw> {
-    if !queue.ready() {
+pub fn needs_interrupt<M: GuestMemory, Q: QueueT>(
+    memory: &M,
+    queue: &Q,
+    since: u16,
+) -> Result<bool, Flaw> {
+    let (since, used) = (Wrapping(since), Wrapping(queue.next_used()));
+    if !queue.ready() || used == since {
         return Ok(false);
     }
+    // The used ring's index must be there before it is read what the guest wants.
+    fence(Ordering::SeqCst);
     if !queue.event_idx_enabled() {
-        // The used ring's index must be there before the flag is read.
-        fence(Ordering::SeqCst);
         let flags: u16 = memory
             .load(GuestAddress(queue.avail_ring()), Ordering::Relaxed)
             .map_err(|_| Flaw::Rings)?;
         return Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0);
     }
-    queue.needs_notification(memory).map_err(|_| Flaw::Rings)
+    let event = GuestAddress(queue.avail_ring())
+        .checked_add(HEADER_LEN + HEAD_LEN * u64::from(queue.size()))
+        .ok_or(Flaw::Rings)?;
+    let event: u16 = memory
+        .load(event, Ordering::Relaxed)
+        .map_err(|_| Flaw::Rings)?;
+    // The guest wants to hear when the entry with this number is there.
+    Ok(used - Wrapping(u16::from_le(event)) - Wrapping(1) < used - since)
 }
 
 /// How many chains the guest has made available. When there is none, the guest is asked to kick when there is one.

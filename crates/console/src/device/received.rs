@@ -102,8 +102,9 @@ impl<'a, M: GuestMemory, Q: QueueT> Received<'a, M, Q> {
     ///
     /// Fails when the guest moved its rings out of its memory.
     pub fn finish(mut self) -> Result<bool, Error> {
+        let before = self.queue.next_used();
         self.settle()?;
-        needs_interrupt(self.memory, self.queue).map_err(|flaw| flaw.at(self.role))
+        needs_interrupt(self.memory, self.queue, before).map_err(|flaw| flaw.at(self.role))
     }
 
     fn settle(&mut self) -> Result<(), Error> {

@@ -8,13 +8,14 @@ use vm_memory::GuestMemoryMmap;
 
 use super::*;
 
+mod batches;
 pub(crate) mod guest;
 mod handshake;
 mod hostile;
 mod streams;
 mod zero_copy;
 
-use guest::{END, Guest, NEXT, Raw, SEAM, WRITE, memory};
+use guest::{END, Guest, INDIRECT, NEXT, Raw, SEAM, WRITE, memory};
 
 /// Where the tests have data, behind all rings.
 const DATA: u64 = 0x10_0000;

@@ -105,6 +105,13 @@ impl<'m, M: GuestMemory> Guest<'m, M> {
         self.set_avail_index(self.next_avail);
     }
 
+    /// Goes on as a driver does that has had so many chains used.
+    pub(crate) fn start_at(&mut self, count: u16) {
+        (self.next_avail, self.next_used) = (count, count);
+        self.set_avail_index(count);
+        self.write(self.used + 2, &count.to_le_bytes());
+    }
+
     pub(crate) fn set_avail_index(&self, index: u16) {
         self.write(self.avail + 2, &index.to_le_bytes());
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::guest::INDIRECT;
 use super::*;
 use crate::device::chain::{Batch, Way};
 

@@ -1,7 +1,8 @@
 //! Nothing is copied on our side: guest memory that counts who asks for it, and the addresses of what is handed out.
 //!
 //! All access to guest memory, by whichever helper, goes through [`GuestMemory::get_slices`]. If each byte of data is asked
-//! for exactly once, and what is handed out is the guest's memory itself, then there is no copy besides.
+//! for exactly once, and what is handed out is the guest's memory itself, then there is no copy besides. That is counted with
+//! memory whose addresses may be translated; of plain memory, whole regions are asked for, seldom.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -18,6 +19,7 @@ use super::*;
 /// Guest memory that counts how often each byte of the data was asked for.
 struct Counted {
     memory: GuestMemoryMmap<()>,
+    is_plain: bool,
     asked: RefCell<Vec<(Range<u64>, Permissions)>>,
 }
 
@@ -39,13 +41,26 @@ impl GuestMemory for Counted {
         self.asked.borrow_mut().push((range, access));
         Ok(GuestMemoryBackend::get_slices(&self.memory, address, count))
     }
+
+    fn physical_memory(&self) -> Option<&Self::PhysicalMemory> {
+        self.is_plain.then_some(&self.memory)
+    }
 }
 
 impl Counted {
     fn new() -> Counted {
         Counted {
             memory: memory(),
+            is_plain: false,
             asked: RefCell::default(),
+        }
+    }
+
+    /// The same, but it says that no address is translated on the way.
+    fn plain() -> Counted {
+        Counted {
+            is_plain: true,
+            ..Counted::new()
         }
     }
 
@@ -156,6 +171,33 @@ fn every_source_asks_for_the_buffers_once() {
         assert_eq!(memory.bytes_asked(), (0, 1200), "source {source}");
         assert_eq!(guest.read(DATA, 600), [7; 600]);
         assert_eq!(guest.read(DATA + 0x1000, 401)[399..], [7, 0]);
+    }
+}
+
+/// To look memory up is what a descriptor costs most, so it is done for a batch, whatever that holds.
+#[test]
+fn plain_memory_is_looked_up_a_few_times_for_any_number_of_buffers() {
+    for (chains, links) in [(1, 1), (1, 256), (256, 1), (64, 4)] {
+        let memory = Counted::plain();
+        let (mut guest, mut queue) = Guest::new(&memory, 0, 256);
+        let mut console = plain_console();
+        let buffers: Vec<_> = (0..links).map(|at| (DATA + 0x100 * at, 4)).collect();
+        let mut first = 0;
+        for _ in 0..chains {
+            first = guest.offer(first, &buffers, 0);
+        }
+        memory.asked.take();
+        let received = console.receive(0, &memory, &mut queue).unwrap().unwrap();
+        let slices = received.slices();
+        assert_eq!(slices.len(), chains * buffers.len());
+        for (slice, (address, len)) in slices.iter().zip(buffers.iter().cycle()) {
+            let expected = (memory.host_address(*address), *len as usize);
+            assert_eq!(place(slice), expected);
+        }
+        received.finish().unwrap();
+        let asked = memory.asked.take().len();
+        assert!(asked <= 6, "{asked} times for {chains} chains of {links}");
+        assert_eq!(guest.all_used().len(), chains);
     }
 }
 

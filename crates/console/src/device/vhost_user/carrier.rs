@@ -360,9 +360,9 @@ impl Carrier {
         let before = [receive.queue().next_used(), transmit.queue().next_used()];
         let (to, from) = (receive.queue(), transmit.queue());
         let control = parts.device.console.handle_control(memory, to, from)?;
-        for (queue, (ring, before)) in (first..).zip([receive, transmit].into_iter().zip(before)) {
-            notify(ring, queue, memory, before)?;
-        }
+        let [before_to, before_from] = before;
+        notify(receive, Role::ControlReceive, memory, before_to)?;
+        notify(transmit, Role::ControlTransmit, memory, before_from)?;
         happened.extend(control.events.into_iter().map(Happened::Port));
         Ok(control.again)
     }

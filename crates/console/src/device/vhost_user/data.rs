@@ -9,7 +9,7 @@ use super::Error;
 use super::bridge::Bridge;
 use super::unit::Unit;
 use crate::device::console::{Sent, Stop};
-use crate::device::queue::Role;
+use crate::device::queue::{Role, needs_interrupt};
 use crate::device::received::Received;
 use crate::device::source::Source;
 
@@ -90,8 +90,8 @@ pub(super) fn send<S: Source>(
     port: u32,
     source: &mut S,
 ) -> Result<Sent, Error> {
-    let queue = Role::Receive(port).index();
-    let ring = parts.rings.get_mut(queue);
+    let role = Role::Receive(port);
+    let ring = parts.rings.get_mut(role.index());
     let Some(ring) = ring.filter(|ring| ring.is_running()) else {
         let stop = Stop::Closed;
         return Ok(Sent { bytes: 0, stop });
@@ -100,20 +100,19 @@ pub(super) fn send<S: Source>(
     let before = ring.queue().next_used();
     let console = &mut parts.device.console;
     let sent = console.send_from(port, memory, ring.queue(), source)?;
-    notify(ring, queue, memory, before)?;
+    notify(ring, role, memory, before)?;
     Ok(sent)
 }
 
 /// Interrupts the guest if something was put into the queue, and it wants to know.
 pub(super) fn notify(
     ring: &mut Ring,
-    queue: usize,
+    role: Role,
     memory: &Memory,
     before: u16,
 ) -> Result<(), Error> {
-    if ring.queue().next_used() == before {
-        return Ok(());
+    if needs_interrupt(memory, ring.queue(), before).map_err(|flaw| flaw.at(role))? {
+        ring.interrupt();
     }
-    let notified = ring.notify(memory).map(drop);
-    notified.map_err(|source| hotbed_vhost_user::Error::Queue { queue, source }.into())
+    Ok(())
 }
