@@ -67,6 +67,10 @@ pub(crate) struct RunOptions {
     #[arg(short, long, value_name = "DIR", value_parser = output_directory)]
     pub(crate) output_directory: Option<PathBuf>,
 
+    /// Write a JUnit report to this file.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) junit_xml: Option<PathBuf>,
+
     /// End the test after so many seconds, whatever it does [default: what the test says, else 3600].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,
@@ -200,7 +204,7 @@ fn days(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(u64::from(days) * 24 * 60 * 60))
 }
 
-fn output_directory(text: &str) -> Result<PathBuf, String> {
+pub(crate) fn output_directory(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if !path.is_dir() {
         return Err(format!("{text} is not a directory"));

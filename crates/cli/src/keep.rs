@@ -68,7 +68,8 @@ fn end_after(left: Duration, testbed: &Arc<Testbed>, exit: Exit) {
         let testbed = Arc::clone(testbed);
         move || {
             testbed.stop();
-            testbed.log().flush();
+            // The test has failed either way.
+            let _ = testbed.log().close_reports();
             ended("the test's timeout");
             exit.end_process();
         }

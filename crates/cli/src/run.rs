@@ -9,6 +9,7 @@ use anstream::eprintln;
 use hotbed_driver::config::MachineKind;
 use hotbed_driver::control::Server;
 use hotbed_driver::log::Colours;
+use hotbed_driver::log::report::junit::{Form, JunitReport};
 use hotbed_driver::{AtTimeout, Log, Options, TestConfig, Testbed};
 use hotbed_image::LogConsole;
 use hotbed_python::{Interpreter, Outcome, RunRequest, Script};
@@ -55,8 +56,20 @@ pub(crate) fn run(options: RunOptions) -> Exit {
         Err(exit) => exit,
     };
     drop(control);
-    testbed.log().flush();
-    exit
+    match close_reports(testbed.log()) {
+        Err(report_exit) if exit == Exit::Success => report_exit,
+        _ => exit,
+    }
+}
+
+/// Ends the log and its reports.
+fn close_reports(log: &Log) -> Result<(), Exit> {
+    log.close_reports().map_err(|errors| {
+        for error in errors {
+            report::error(&error);
+        }
+        Exit::HostFailed
+    })
 }
 
 /// Ends a test whose script has ended, and says how it did.
@@ -191,6 +204,13 @@ impl Test {
         let log = Arc::new(Log::stderr(Colours::Auto));
         log.set_level(self.options.log_level.into());
         log.print_serial_logs(!self.options.quiet);
+        if let Some(path) = &self.options.junit_xml {
+            let report = JunitReport::create(path, Form::BySuite).map_err(|error| {
+                report::error(&error);
+                Exit::Usage
+            })?;
+            log.add_report(Box::new(report));
+        }
         let mut options = Options::default();
         options.out_dir.clone_from(&self.options.output_directory);
         options.keep_state = self.options.keep_machine_state;
@@ -244,6 +264,8 @@ fn end_at_timeout(
         testbed.stop();
         testbed.log().flush();
         verdict_out_of_time(&testbed, place.as_deref(), start);
+        // The test has failed either way.
+        let _ = close_reports(testbed.log());
         Exit::TestFailed.end_process();
     })
 }

@@ -6,20 +6,24 @@
 //!
 //! Colours are on when standard error is a terminal and `NO_COLOR` is not set (or `CLICOLOR_FORCE` is): so a log that goes to a
 //! file is plain. Guests' lines lose their control characters and escape sequences, which would steer the reader's terminal.
+//!
+//! A [`report`] is told the same, in the same order.
 
+pub mod report;
 #[cfg(test)]
 mod tests;
 mod text;
 
 use std::collections::VecDeque;
-use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::call::now;
 use crate::process::Owner;
+use report::{Event, Report};
 
 /// The most lines of guests that wait to be written.
 const SERIAL_LINES_MAX: usize = 10_000;
@@ -89,22 +93,59 @@ impl std::fmt::Debug for Log {
     }
 }
 
-/// A nested block: its end is logged by [`Block::finish`], and not at all when the block is dropped.
+/// A nested block: its end is logged by [`Block::finish`]. One that is dropped has failed, which only reports are told.
 #[derive(Debug)]
 #[must_use]
-pub struct Block<'a> {
-    log: &'a Log,
+pub struct Block {
+    shared: Arc<Shared>,
+    number: u64,
     machine: Option<String>,
     message: String,
+    subtest: Option<String>,
     start: Instant,
+    has_finished: bool,
 }
 
-impl Block<'_> {
+impl Block {
     /// Logs `(finished: <message>, in <s.ss> seconds)`.
-    pub fn finish(self) {
+    pub fn finish(mut self) {
+        self.has_finished = true;
+    }
+
+    fn as_reported(&self) -> report::Block<'_> {
+        report::Block {
+            number: self.number,
+            machine: self.machine.as_deref(),
+            message: &self.message,
+            subtest: self.subtest.as_deref(),
+        }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
         let elapsed = now().saturating_duration_since(self.start);
-        self.log
-            .finished(self.machine.as_deref(), &self.message, elapsed);
+        let line = match self.has_finished {
+            true => with_machine(
+                self.machine.as_deref(),
+                &report::finish_line(&self.message, elapsed),
+            ),
+            false => String::new(),
+        };
+        let event = Event::End {
+            block: self.as_reported(),
+            elapsed,
+            passed: self.has_finished,
+        };
+        self.shared.write(&line, Some(&event));
+    }
+}
+
+/// A line that says which machine it is about.
+fn with_machine(machine: Option<&str>, text: &str) -> String {
+    match machine {
+        Some(machine) => format!("{machine}: {text}\n"),
+        None => format!("{text}\n"),
     }
 }
 
@@ -115,13 +156,27 @@ struct Shared {
     show_serial: AtomicBool,
     queue: Mutex<Queue>,
     more: Condvar,
-    sink: Mutex<Box<dyn Write + Send>>,
+    sink: Mutex<Sink>,
+    blocks: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// Where everything goes.
+struct Sink {
+    terminal: Box<dyn Write + Send>,
+    reports: Vec<Box<dyn Report>>,
 }
 
 /// Lines of guests that wait to be written.
 #[derive(Default)]
 struct Queue {
-    lines: VecDeque<String>,
+    /// The machine, and its line.
+    lines: VecDeque<(String, String)>,
     left_out: u64,
     closed: bool,
 }
@@ -132,27 +187,37 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// Writes whole lines, after the lines of guests that came before them. What cannot be written is lost: there is nobody to tell.
-    fn write(&self, text: &str) {
+    /// Writes whole lines, after the lines of guests that came before them, and tells the reports. What cannot be written to the
+    /// terminal is lost: there is nobody to tell.
+    fn write(&self, text: &str, event: Option<&Event<'_>>) {
         let mut sink = lock(&self.sink);
-        let mut waiting = self.take_waiting();
-        waiting.push_str(text);
-        let _ = sink
-            .write_all(waiting.as_bytes())
-            .and_then(|()| sink.flush());
-    }
-
-    fn take_waiting(&self) -> String {
-        let mut queue = lock(&self.queue);
-        let mut text = String::new();
-        for line in queue.lines.drain(..) {
-            text.push_str(&line);
+        let (lines, left_out) = {
+            let mut queue = lock(&self.queue);
+            let left_out = std::mem::take(&mut queue.left_out);
+            (std::mem::take(&mut queue.lines), left_out)
+        };
+        let (dim, reset) = (self.paint(DIM), self.paint(RESET));
+        let mut shown = String::new();
+        for (machine, line) in &lines {
+            shown.push_str(&format!("{dim}{machine} # {line}{reset}\n"));
+            sink.report(&Event::Serial { machine, line });
         }
-        let left_out = std::mem::take(&mut queue.left_out);
         if left_out > 0 {
-            text.push_str(&format!("({left_out} lines of guests are not shown: the terminal is too slow; the console logs have them)\n"));
+            let gap = format!(
+                "({left_out} lines of guests are not shown: the terminal is too slow; the console logs have them)"
+            );
+            let (machine, text) = (None, gap.as_str());
+            sink.report(&Event::Line { machine, text });
+            shown.push_str(&format!("{gap}\n"));
         }
-        text
+        shown.push_str(text);
+        if let Some(event) = event {
+            sink.report(event);
+        }
+        let _ = sink
+            .terminal
+            .write_all(shown.as_bytes())
+            .and_then(|()| sink.terminal.flush());
     }
 
     /// The body of the writing thread.
@@ -169,12 +234,20 @@ impl Shared {
                     .unwrap_or_else(PoisonError::into_inner);
             }
             drop(queue);
-            self.write("");
+            self.write("", None);
         }
     }
 
     fn paint(&self, code: &'static str) -> &'static str {
         if self.colours { code } else { "" }
+    }
+}
+
+impl Sink {
+    fn report(&mut self, event: &Event<'_>) {
+        for report in &mut self.reports {
+            report.record(event);
+        }
     }
 }
 
@@ -194,7 +267,11 @@ impl Log {
             show_serial: AtomicBool::new(true),
             queue: Mutex::default(),
             more: Condvar::new(),
-            sink: Mutex::new(sink),
+            sink: Mutex::new(Sink {
+                terminal: sink,
+                reports: Vec::new(),
+            }),
+            blocks: AtomicU64::new(0),
         });
         let writer = Arc::clone(&shared);
         // Without the thread, lines of guests are written with the next message.
@@ -209,44 +286,66 @@ impl Log {
         }
     }
 
+    /// Lets a report take note of all that happens from now on, until [`Log::close_reports`].
+    pub fn add_report(&self, report: Box<dyn Report>) {
+        lock(&self.shared.sink).reports.push(report);
+    }
+
+    /// Ends the reports, after the lines that wait to be written.
+    ///
+    /// # Errors
+    ///
+    /// One for each report that could not be written.
+    pub fn close_reports(&self) -> Result<(), Vec<io::Error>> {
+        self.flush();
+        let reports = std::mem::take(&mut lock(&self.shared.sink).reports);
+        let errors: Vec<_> = reports
+            .into_iter()
+            .filter_map(|mut report| report.close().err())
+            .collect();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(errors)
+    }
+
     fn message(
         &self,
         machine: Option<&str>,
         before: &'static str,
         message: &str,
         after: &'static str,
+        event: &Event<'_>,
     ) {
         let (before, after) = (self.shared.paint(before), self.shared.paint(after));
-        let prefix = machine
-            .map(|machine| format!("{machine}: "))
-            .unwrap_or_default();
-        self.shared
-            .write(&format!("{prefix}{before}{message}{after}\n"));
+        let line = with_machine(machine, &format!("{before}{message}{after}"));
+        self.shared.write(&line, Some(event));
     }
 
     /// Logs a message, whatever the level.
     pub fn log(&self, machine: Option<&str>, message: &str) {
-        self.message(machine, "", message, "");
+        let text = message;
+        self.message(machine, "", message, "", &Event::Line { machine, text });
     }
 
-    /// Logs the end of a nested block that took `elapsed`, for one who cannot hold its [`Block`].
-    pub fn finished(&self, machine: Option<&str>, message: &str, elapsed: Duration) {
-        let seconds = elapsed.as_secs_f64();
-        self.log(
-            machine,
-            &format!("(finished: {message}, in {seconds:.2} seconds)"),
-        );
+    fn open(&self, machine: Option<&str>, message: &str, subtest: Option<&str>) -> Block {
+        let block = Block {
+            shared: Arc::clone(&self.shared),
+            number: self.shared.blocks.fetch_add(1, Ordering::Relaxed),
+            machine: machine.map(str::to_owned),
+            message: message.to_owned(),
+            subtest: subtest.map(str::to_owned),
+            start: now(),
+            has_finished: false,
+        };
+        let event = Event::Begin(block.as_reported());
+        self.message(machine, BOLD_GREEN, message, RESET, &event);
+        block
     }
 
     /// Logs the start of a block.
-    pub fn begin<'a>(&'a self, machine: Option<&str>, message: &str) -> Block<'a> {
-        self.message(machine, BOLD_GREEN, message, RESET);
-        Block {
-            log: self,
-            machine: machine.map(str::to_owned),
-            message: message.to_owned(),
-            start: now(),
-        }
+    pub fn begin(&self, machine: Option<&str>, message: &str) -> Block {
+        self.open(machine, message, None)
     }
 
     /// Logs a block around `body`; its end only when `body` succeeds.
@@ -267,8 +366,8 @@ impl Log {
     }
 
     /// Logs the start of a subtest: a block called `subtest: <name>`.
-    pub fn subtest<'a>(&'a self, name: &str) -> Block<'a> {
-        self.begin(None, &format!("subtest: {name}"))
+    pub fn subtest(&self, name: &str) -> Block {
+        self.open(None, &format!("subtest: {name}"), Some(name))
     }
 
     fn shows(&self, level: Level) -> bool {
@@ -278,7 +377,8 @@ impl Log {
     /// Logs when the level is `Debug`.
     pub fn debug(&self, message: &str) {
         if self.shows(Level::Debug) {
-            self.message(None, DIM, message, RESET);
+            let (machine, text) = (None, message);
+            self.message(None, DIM, message, RESET, &Event::Line { machine, text });
         }
     }
 
@@ -298,14 +398,17 @@ impl Log {
 
     /// Logs, whatever the level. The composite logger of the NixOS driver then ends the process: that is the front's part.
     pub fn error(&self, message: &str) {
-        self.log(None, message);
+        let text = message;
+        self.message(None, "", message, "", &Event::Error { text });
     }
 
     /// Logs a line of what made the test fail, as a warning: `!!! <line>`.
     pub fn log_test_error(&self, line: &str) {
         if self.shows(Level::Warning) {
             let (red, reset) = (self.shared.paint(RED), self.shared.paint(RESET));
-            self.shared.write(&format!("{red}!!! {reset}{line}\n"));
+            let event = Event::Error { text: line };
+            let line = format!("{red}!!! {reset}{line}\n");
+            self.shared.write(&line, Some(&event));
         }
     }
 
@@ -315,15 +418,12 @@ impl Log {
             return;
         }
         let line = shown(line);
-        let (dim, reset) = (self.shared.paint(DIM), self.shared.paint(RESET));
         let mut queue = lock(&self.shared.queue);
         if queue.lines.len() >= SERIAL_LINES_MAX {
             queue.left_out += 1;
             return;
         }
-        queue
-            .lines
-            .push_back(format!("{dim}{machine} # {line}{reset}\n"));
+        queue.lines.push_back((machine.to_owned(), line));
         drop(queue);
         self.shared.more.notify_one();
     }
@@ -340,7 +440,7 @@ impl Log {
 
     /// Writes out what waits to be written.
     pub fn flush(&self) {
-        self.shared.write("");
+        self.shared.write("", None);
     }
 }
 
@@ -354,5 +454,7 @@ impl Drop for Log {
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
+        // One who wants to know whether they could be written closes them before.
+        let _ = self.close_reports();
     }
 }

@@ -1,10 +1,9 @@
 //! The log as scripts see it: `log`, and the blocks of `nested` and `subtest`.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hotbed_driver::Log;
-use hotbed_driver::log::Level;
+use hotbed_driver::log::{self, Level};
 use pyo3::exceptions::{PySystemExit, PyValueError};
 use pyo3::prelude::*;
 
@@ -97,9 +96,9 @@ pub(crate) struct Block {
     log: Arc<Log>,
     machine: Option<String>,
     message: String,
-    /// The name, when this is a subtest.
-    subtest: Option<String>,
-    start: Mutex<Option<Instant>>,
+    is_subtest: bool,
+    /// While the body runs.
+    open: Mutex<Option<log::Block>>,
 }
 
 impl Block {
@@ -108,32 +107,39 @@ impl Block {
             log: Arc::clone(log),
             machine,
             message,
-            subtest: None,
-            start: Mutex::new(None),
+            is_subtest: false,
+            open: Mutex::new(None),
         }
     }
 
     pub(crate) fn subtest(log: &Arc<Log>, name: String) -> Self {
         Self {
-            message: format!("subtest: {name}"),
-            subtest: Some(name),
-            ..Self::new(log, None, String::new())
+            is_subtest: true,
+            ..Self::new(log, None, name)
         }
     }
 
-    fn elapsed(&self) -> Duration {
-        let start = *self.start.lock().unwrap_or_else(PoisonError::into_inner);
-        start.map_or(Duration::ZERO, |start| start.elapsed())
+    fn open(&self) -> MutexGuard<'_, Option<log::Block>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) {
+        let block = match self.is_subtest {
+            true => self.log.subtest(&self.message),
+            false => self.log.begin(self.machine.as_deref(), &self.message),
+        };
+        *self.open() = Some(block);
+    }
+
+    fn end(&self) -> Option<log::Block> {
+        self.open().take()
     }
 }
 
 #[pymethods]
 impl Block {
     fn __enter__(&self, py: Python<'_>) {
-        let now = crate::clock::now();
-        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-        let machine = self.machine.as_deref();
-        py.detach(|| drop(self.log.begin(machine, &self.message)));
+        py.detach(|| self.begin());
     }
 
     #[pyo3(signature = (kind, error, traceback))]
@@ -146,13 +152,15 @@ impl Block {
     ) -> PyResult<bool> {
         let _ = traceback;
         if kind.is_none() {
-            let elapsed = self.elapsed();
-            let machine = self.machine.as_deref();
-            py.detach(|| self.log.finished(machine, &self.message, elapsed));
-        } else if let Some(name) = &self.subtest {
+            py.detach(|| self.end().map(log::Block::finish));
+            return Ok(false);
+        }
+        if self.is_subtest {
+            let name = &self.message;
             let line = format!("Test \"{name}\" failed with error: \"{}\"", error.str()?);
             py.detach(|| self.log.log_test_error(&line));
         }
+        py.detach(|| drop(self.end()));
         Ok(false)
     }
 }
