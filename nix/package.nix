@@ -33,6 +33,17 @@ let
     mkdir -p $out/bin
     ln -s ${pkgsStatic.bash}/bin/bash $out/bin/bash-static
   '';
+
+  # What it starts.
+  path = lib.makeBinPath [
+    apt
+    bash-static
+    dpkg
+    erofs-utils
+    mmdebstrap
+    pkgsStatic.busybox
+    qemu_kvm
+  ];
 in
 rustPlatform.buildRustPackage {
   pname = "hotbed";
@@ -54,17 +65,10 @@ rustPlatform.buildRustPackage {
 
   postInstall = ''
     install -D ${hotbed-agent}/bin/hotbed-agent $out/libexec/hotbed/hotbed-agent
-    wrapProgram $out/bin/hotbed --suffix PATH : ${
-      lib.makeBinPath [
-        apt
-        bash-static
-        dpkg
-        erofs-utils
-        mmdebstrap
-        pkgsStatic.busybox
-        qemu_kvm
-      ]
-    }
+    wrapProgram $out/bin/hotbed --suffix PATH : ${path}
+    # Called by this name, it is the driver of NixOS tests.
+    makeWrapper $out/bin/.hotbed-wrapped $out/bin/nixos-test-driver \
+      --argv0 nixos-test-driver --suffix PATH : ${path}
   '';
 
   meta = {

@@ -4,6 +4,7 @@
 //! - [`run`]: a test, from its file to the verdict.
 //! - [`keep`]: the machines of a failed test, kept for who wants to look; [`shell`]: into a machine of a running test.
 //! - [`cache`]: what is kept, and how much room it takes.
+//! - [`nixos`]: the same program as a drop-in `nixos-test-driver`.
 //! - [`image`]: images, built ahead and listed.
 //! - [`doctor`]: what this host has, and what is missing.
 //! - [`progress`]: what is shown while images are built.
@@ -16,6 +17,7 @@ mod cache;
 mod doctor;
 mod image;
 mod keep;
+mod nixos;
 mod progress;
 mod report;
 mod run;
@@ -26,6 +28,10 @@ use clap::Parser;
 use arguments::{Arguments, Command};
 
 fn main() {
+    let words: Vec<_> = std::env::args_os().collect();
+    if nixos::is_called(words.first().map(|word| word.as_os_str())) {
+        nixos::run(&words).end_process();
+    }
     let arguments = Arguments::parse();
     let exit = match arguments.command {
         Command::Run(options) => run::run(options),

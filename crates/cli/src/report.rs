@@ -35,7 +35,9 @@ impl Exit {
             Self::Script(status) => status,
             Self::Signal(signal) => {
                 hotbed_driver::terminal::restore();
-                signal.end_process();
+                // So that the parent sees what ended it; when that does not work, the status says nearly the same. Not by Python,
+                // whose lock a script that hangs may hold.
+                let _ = signal_hook::low_level::emulate_default_handler(signal.number());
                 signal.exit_status()
             }
         };

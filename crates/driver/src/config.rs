@@ -12,6 +12,7 @@ mod json;
 mod machine_head;
 pub mod names;
 pub mod network;
+mod start_scripts;
 #[cfg(test)]
 mod tests;
 
@@ -63,6 +64,21 @@ impl TestConfig {
     /// When the text is not JSON, or a field is missing or of the wrong type; the error names the field.
     pub fn from_json_file(path: &Path, text: &str) -> Result<Self, Error> {
         json::parse(path, text)
+    }
+
+    /// Takes the lists of the NixOS test driver's older command line: start scripts, each of which names its machine
+    /// (`run-NAME-vm`, else `machine`), and VLANs.
+    ///
+    /// # Errors
+    ///
+    /// When a list has what cannot be, or two start scripts name one machine.
+    pub fn from_start_scripts(
+        scripts: &[String],
+        vlans: &[String],
+        global_timeout: Option<Duration>,
+        script: PathBuf,
+    ) -> Result<Self, Error> {
+        start_scripts::parse(scripts, vlans, global_timeout, script)
     }
 
     /// What the test is called in paths: the script's file name without its extension.

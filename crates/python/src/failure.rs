@@ -102,7 +102,11 @@ pub(crate) fn name_line(script: &Path, line: usize) -> String {
 
 /// The frames of the test's own files: the script and what lies in its folder.
 fn frames(py: Python<'_>, script: &Path, error: &PyErr) -> PyResult<Vec<Frame>> {
-    let folder = script.parent().unwrap_or(script);
+    // A script that is no file has no folder.
+    let folder = script
+        .parent()
+        .filter(|_| script.is_absolute())
+        .unwrap_or(script);
     let entries = py
         .import("traceback")?
         .call_method1("extract_tb", (error.traceback(py),))?;

@@ -1,4 +1,4 @@
-//! A test file: compiled before anything boots, run as `__main__`.
+//! A test's script: compiled before anything boots, run as `__main__`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,13 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::{Error, Interpreter};
 
-/// A test file that Python could compile.
+/// A script that Python could compile.
 #[derive(Debug)]
 pub struct Script {
+    /// What tracebacks call it.
     file: PathBuf,
+    /// Whether that is where it is.
+    is_file: bool,
     code: Py<PyAny>,
 }
 
@@ -23,17 +26,37 @@ impl Script {
     pub fn compile(_interpreter: &Interpreter, path: &Path, text: &[u8]) -> Result<Self, Error> {
         // As `python3 FILE` does: absolute, symbolic links kept.
         let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self::compile_as(file, true, text)
+    }
+
+    /// Compiles a script that is `name` in tracebacks and no file: it has no `__file__`, and finds no modules beside itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Script::compile`].
+    pub fn compile_text(
+        _interpreter: &Interpreter,
+        name: &str,
+        text: &[u8],
+    ) -> Result<Self, Error> {
+        // Without them, tracebacks have no lines of the script, and are as true.
+        let _ = Python::attach(|py| remember_lines(py, name, text));
+        Self::compile_as(name.into(), false, text)
+    }
+
+    fn compile_as(file: PathBuf, is_file: bool, text: &[u8]) -> Result<Self, Error> {
         Python::attach(|py| {
             let code =
                 compile(py, &file, text).map_err(|error| Error::Syntax(describe(py, &error)))?;
             Ok(Self {
                 file,
+                is_file,
                 code: code.unbind(),
             })
         })
     }
 
-    /// The absolute path: `__file__`, and the file that tracebacks name.
+    /// The file that tracebacks name: `__file__`, an absolute path, or what [`Script::compile_text`] was told.
     #[must_use]
     pub fn file(&self) -> &Path {
         &self.file
@@ -41,14 +64,16 @@ impl Script {
 
     /// Runs the script in `__main__`, with `symbols` among its globals.
     pub(crate) fn execute(&self, py: Python<'_>, symbols: &Bound<'_, PyDict>) -> PyResult<()> {
-        self.extend_path(py)?;
         let globals = py.import("__main__")?.dict();
-        let loader = py
-            .import("importlib.machinery")?
-            .call_method1("SourceFileLoader", ("__main__", self.file.as_os_str()))?;
-        globals.set_item("__file__", self.file.as_os_str())?;
-        globals.set_item("__cached__", py.None())?;
-        globals.set_item("__loader__", loader)?;
+        if self.is_file {
+            self.extend_path(py)?;
+            let loader = py
+                .import("importlib.machinery")?
+                .call_method1("SourceFileLoader", ("__main__", self.file.as_os_str()))?;
+            globals.set_item("__file__", self.file.as_os_str())?;
+            globals.set_item("__cached__", py.None())?;
+            globals.set_item("__loader__", loader)?;
+        }
         globals.update(symbols.as_mapping())?;
         let exec = py.import("builtins")?.getattr("exec")?;
         exec.call1((&self.code, globals))?;
@@ -82,6 +107,16 @@ fn compile<'py>(py: Python<'py>, file: &Path, text: &[u8]) -> PyResult<Bound<'py
     py.import("builtins")?
         .getattr("compile")?
         .call(arguments, Some(&options))
+}
+
+/// Lets tracebacks show the lines of a script that is no file.
+fn remember_lines(py: Python<'_>, name: &str, text: &[u8]) -> PyResult<()> {
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let entry = (text.len(), py.None(), lines, name);
+    py.import("linecache")?
+        .getattr("cache")?
+        .set_item(name, entry)
 }
 
 /// The lines that Python prints for an exception without a traceback.

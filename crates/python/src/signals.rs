@@ -19,6 +19,9 @@ impl Signal {
     /// Ctrl-C.
     pub const INTERRUPT: Self = Self(libc::SIGINT);
 
+    /// What `kill` sends, and the NixOS driver to itself when a test runs out of time.
+    pub const TERMINATE: Self = Self(libc::SIGTERM);
+
     /// The signal that raised `error`, if one did.
     pub(crate) fn of_exception(py: Python<'_>, error: &PyErr) -> Option<Self> {
         if error.is_instance_of::<PyKeyboardInterrupt>(py) {
@@ -49,17 +52,6 @@ impl Signal {
             libc::SIGHUP => "SIGHUP",
             _ => "a signal",
         }
-    }
-
-    /// Ends this process by the signal, so that the parent sees what ended it; returns when that does not work.
-    pub fn end_process(self) {
-        // A failure leaves the caller to exit with `exit_status`, which says nearly the same.
-        let _ = Python::attach(|py| -> PyResult<()> {
-            let signal = py.import("signal")?;
-            signal.call_method1("signal", (self.0, signal.getattr("SIG_DFL")?))?;
-            signal.call_method1("raise_signal", (self.0,))?;
-            Ok(())
-        });
     }
 }
 

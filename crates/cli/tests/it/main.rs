@@ -10,6 +10,7 @@ mod cache;
 mod full;
 mod guests;
 mod interpreter;
+mod nixos;
 mod program;
 mod shell;
 mod signals;
