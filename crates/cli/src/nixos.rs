@@ -15,7 +15,7 @@ use anstream::eprintln;
 use hotbed_driver::log::report::junit::{Form, JunitReport};
 use hotbed_driver::log::report::xml::XmlReport;
 use hotbed_driver::log::{Colours, Level};
-use hotbed_driver::{Log, Options, TestConfig, Testbed};
+use hotbed_driver::{AtTimeout, Log, Options, TestConfig, Testbed};
 use hotbed_python::{Interpreter, Outcome, RunRequest, Script, Signal};
 use owo_colors::OwoColorize;
 
@@ -126,6 +126,7 @@ impl Driver {
             script: &script,
             text: &String::from_utf8_lossy(&source),
             testbed: &testbed,
+            at_timeout: AtTimeout::Kill,
             on_timeout: end_at_timeout(&testbed),
         };
         let outcome = hotbed_python::run(&interpreter, request);
@@ -133,7 +134,7 @@ impl Driver {
         hotbed_python::flush();
         Ok(close_reports(&self.log).unwrap_or(match outcome {
             Outcome::Passed => Exit::Success,
-            Outcome::Failed(_) | Outcome::HostFailed(_) => Exit::TestFailed,
+            Outcome::Failed(_) | Outcome::TimedOut(_) | Outcome::HostFailed(_) => Exit::TestFailed,
             Outcome::Exited(status) => Exit::Script(status),
             Outcome::Interrupted(signal) => Exit::Signal(signal),
         }))

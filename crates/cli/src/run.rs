@@ -278,6 +278,8 @@ fn keep_at_timeout(
     let testbed = Arc::clone(testbed);
     Box::new(move |place| {
         verdict_out_of_time(&testbed, place.as_deref(), start);
+        // The test is over, and has failed either way.
+        let _ = close_reports(testbed.log());
         if !keep::announce(&testbed, start.elapsed(), Exit::TestFailed) {
             testbed.stop();
             Exit::TestFailed.end_process();

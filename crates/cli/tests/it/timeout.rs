@@ -54,5 +54,5 @@ fn the_head_has_a_timeout_too_and_the_command_line_goes_before_it() {
         .expect(1, &["failed: the test ran out of time"]);
     place
         .run(&["run", "--timeout", "30", "test.py"])
-        .expect(0, &["passed in 2."]);
+        .expect(0, &["passed in "]);
 }
