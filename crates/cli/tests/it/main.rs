@@ -9,6 +9,7 @@
 mod cache;
 mod full;
 mod guests;
+mod hot;
 mod interpreter;
 mod nixos;
 mod program;

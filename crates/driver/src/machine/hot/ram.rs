@@ -36,33 +36,57 @@ impl Memory {
         PathBuf::from(format!("/proc/{process}/fd/{file}"))
     }
 
+    /// Memory of that size with what a file holds that was made by [`copy_to`](Self::copy_to).
+    pub(super) fn of_copy(path: &Path, mebibytes: u32, call: &Call<'_>) -> Result<Self, Error> {
+        let failed = || Error::host(format!("cannot read {}", path.display()));
+        let memory = Self::new(mebibytes).map_err(failed())?;
+        let source = File::open(path).map_err(failed())?;
+        copy(&source, &memory.file, call)?.map_err(failed())?;
+        Ok(memory)
+    }
+
     /// Copies what is not zero into a new file with holes; gives how many bytes that were.
     pub(super) fn copy_to(&self, path: &Path, call: &Call<'_>) -> Result<u64, Error> {
         let failed = || Error::host(format!("cannot write {}", path.display()));
         let target = File::create_new(path).map_err(failed())?;
         let size = self.file.metadata().map_err(failed())?.len();
         target.set_len(size).map_err(failed())?;
-        let mut buffer = vec![0; CHUNK];
-        let (mut at, mut copied) = (0, 0);
-        while at < size {
-            call.slice(&|| "saving a machine's memory".to_owned())?;
-            at = match seek(&self.file, SeekFrom::Data(at)) {
-                Ok(data) => data,
-                Err(Errno::NXIO) => break,
-                Err(error) => return Err(failed()(error.into())),
-            };
-            let hole =
-                seek(&self.file, SeekFrom::Hole(at)).map_err(|error| failed()(error.into()))?;
-            while at < hole {
-                let len = usize::try_from(hole - at).map_or(CHUNK, |left| left.min(CHUNK));
-                let chunk = buffer.get_mut(..len).unwrap_or_default();
-                self.file.read_exact_at(chunk, at).map_err(failed())?;
-                copied += write_pages(&target, chunk, at).map_err(failed())?;
-                at += len as u64;
-            }
-        }
-        Ok(copied)
+        copy(&self.file, &target, call)?.map_err(failed())
     }
+}
+
+/// Copies what is not zero; gives how many bytes that were.
+fn copy(source: &File, target: &File, call: &Call<'_>) -> Result<io::Result<u64>, Error> {
+    let mut buffer = vec![0; CHUNK];
+    let (mut at, mut copied) = (0, 0);
+    loop {
+        call.slice(&|| "copying a machine's memory".to_owned())?;
+        match copy_piece(source, target, &mut at, &mut buffer) {
+            Ok(Some(bytes)) => copied += bytes,
+            Ok(None) => return Ok(Ok(copied)),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
+/// Copies the data from `at` up to the next hole, or as much of it as the buffer takes; `None` when there is none.
+fn copy_piece(
+    source: &File,
+    target: &File,
+    at: &mut u64,
+    buffer: &mut [u8],
+) -> io::Result<Option<u64>> {
+    let data = match seek(source, SeekFrom::Data(*at)) {
+        Ok(data) => data,
+        Err(Errno::NXIO) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let hole = seek(source, SeekFrom::Hole(data))?;
+    let len = usize::try_from(hole - data).map_or(buffer.len(), |left| left.min(buffer.len()));
+    let chunk = buffer.get_mut(..len).unwrap_or_default();
+    source.read_exact_at(chunk, data)?;
+    *at = data + len as u64;
+    write_pages(target, chunk, data).map(Some)
 }
 
 /// Writes the pages that are not all zeros, neighbours together; gives how many bytes they are.
@@ -110,5 +134,8 @@ mod tests {
         copy.read_exact_at(&mut got, 0).unwrap();
         assert!(want == got);
         assert!(copy.metadata().unwrap().blocks() * 512 < 1 << 20);
+        let back = Memory::of_copy(&path, 64, &Call::unlimited()).unwrap();
+        back.file.read_exact_at(&mut got, 0).unwrap();
+        assert!(want == got);
     }
 }

@@ -12,6 +12,7 @@ use hotbed_image::cache::Stored;
 use hotbed_qmp::blocking::Client;
 use serde_json::{Value, json};
 
+use super::ram::Memory;
 use super::save::{AGENT, CONSOLE, DEVICES, QEMU, RAM, WAY, capabilities};
 use super::{Plan, deadline};
 use crate::call::now;
@@ -53,7 +54,15 @@ impl Machine {
             Console::OfSnapshot => Opening::Said(read_console(&snapshot.path(CONSOLE))?),
         };
         let mut arguments = plan.arguments.clone();
-        arguments.extend(memory_arguments(plan.memory, &snapshot.path(RAM), false));
+        let ram = snapshot.path(RAM);
+        let _copy = if is_writable(&ram) {
+            arguments.extend(memory_arguments(plan.memory, &ram, false));
+            None
+        } else {
+            let copy = Memory::of_copy(&ram, plan.memory, call)?;
+            arguments.extend(memory_arguments(plan.memory, &copy.path(), true));
+            Some(copy)
+        };
         arguments.extend(["-incoming".into(), "defer".into()]);
         let _admitted = self
             .site
@@ -85,6 +94,11 @@ impl Machine {
             .store(next, std::sync::atomic::Ordering::Release);
         Ok(())
     }
+}
+
+/// Whether a file can be written: QEMU opens it for that, though it changes nothing in one that it maps privately.
+fn is_writable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
 /// How much memory of its own a machine takes that begins from a snapshot: QEMU's, and what the guest changes of its own.
