@@ -21,10 +21,13 @@ criterion_group!(benches, boot);
 criterion_main!(benches);
 
 const HEADS: [(&str, &str); 2] = [
-    ("micro", "# /// hotbed\n# [machines.m]\n# ///\n"),
+    (
+        "micro",
+        "# /// hotbed\n# hot = false\n# [machines.m]\n# ///\n",
+    ),
     (
         "debian",
-        "# /// hotbed\n# [machines.m]\n# image = \"debian\"\n# ///\n",
+        "# /// hotbed\n# hot = false\n# [machines.m]\n# image = \"debian\"\n# ///\n",
     ),
 ];
 

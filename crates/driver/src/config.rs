@@ -155,7 +155,7 @@ pub struct ImageMachine {
 pub enum Hot {
     /// With power-on, always.
     Never,
-    /// From a snapshot of the moment when its shell announced itself, or its agent did.
+    /// From a snapshot of the moment when its shell announced itself, and its agent did: what holds when nobody says.
     Shell,
     /// From a snapshot of the moment when this unit of systemd was active.
     Unit(String),

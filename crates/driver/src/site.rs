@@ -36,6 +36,8 @@ pub(crate) struct Site {
     pub(crate) qemu: PathBuf,
     /// The program that goes into guests.
     pub(crate) agent: AgentProgram,
+    /// Whether all machines boot from power-on.
+    pub(crate) is_cold: bool,
     /// The images that were built or found.
     pub(crate) images: Images,
     /// The sockets of the VLANs' switches, for QEMU's `-netdev stream`.
@@ -66,6 +68,7 @@ pub(crate) struct Parts {
     pub(crate) boot_timeout: Duration,
     pub(crate) qemu: PathBuf,
     pub(crate) agent: AgentProgram,
+    pub(crate) is_cold: bool,
     pub(crate) images: Images,
     pub(crate) vlan_sockets: BTreeMap<u8, PathBuf>,
     pub(crate) environment: Vec<(String, String)>,
@@ -84,6 +87,7 @@ impl Site {
             boot_timeout: parts.boot_timeout,
             qemu: parts.qemu,
             agent: parts.agent,
+            is_cold: parts.is_cold,
             images: parts.images,
             vlan_sockets: parts.vlan_sockets,
             environment: parts.environment,

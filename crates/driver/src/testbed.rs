@@ -44,6 +44,8 @@ pub struct Options {
     pub qemu: Option<PathBuf>,
     /// The program that goes into guests; by default as [`AgentProgram::find`] has it. An empty path: none.
     pub agent: Option<PathBuf>,
+    /// Whether all machines boot from power-on, and none becomes a snapshot; also with `HOTBED_HOT=0`.
+    pub cold: bool,
     /// The directory below which the testbed's own is made; by default as the NixOS driver finds it.
     pub temporary_root: Option<PathBuf>,
 }
@@ -104,6 +106,7 @@ impl Testbed {
                 .or_else(|| std::env::var_os("HOTBED_QEMU").map(PathBuf::from))
                 .unwrap_or_else(|| QEMU.into()),
             agent: AgentProgram::find(options.agent.as_deref())?,
+            is_cold: options.cold || crate::machine::hot::is_off(),
             images: Images::new(cache(&config, options.cache)),
             vlan_sockets: vlans
                 .iter()

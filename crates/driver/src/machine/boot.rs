@@ -49,6 +49,7 @@ impl Machine {
                 self.start_image(image, &start, call)?
             }
             MachineKind::StartScript(script) => {
+                self.why_scripts_are_cold();
                 let sockets = Sockets::in_directory(self.state_dir());
                 let command = self.script_command(script, &sockets, allow_reboot);
                 self.start_run(command, &sockets, None, call)?

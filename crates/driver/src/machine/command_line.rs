@@ -13,6 +13,8 @@ use crate::config::{ImageKind, ImageMachine};
 pub(crate) const MEMORY_MICRO: u32 = 256;
 /// The port that the agent finds by its name.
 const AGENT_PORT: &str = "virtserialport,chardev=agent,name=org.hotbed.agent";
+/// What tells a guest that it is another one now.
+const VMGENID: &str = "vmgenid";
 /// MiB of memory of a `debian` machine that does not say, as a NixOS machine has.
 const MEMORY_DEBIAN: u32 = 1024;
 
@@ -119,7 +121,10 @@ pub(crate) fn image_machine(
         .flag("-nodefaults")
         .flag("-no-user-config")
         .add("-display", "none");
-    line.add("-M", "q35")
+    // A machine's state is read by the same QEMU only, which needs no description of it. Without the machine's type in front, its
+    // parts can be put together from several states (`hot`).
+    line.add("-M", "q35,suppress-vmdesc=on")
+        .add("-global", "migration.send-configuration=off")
         .add("-accel", parts.accelerator.argument())
         .add("-cpu", "max");
     line.add("-m", &memory(machine).to_string())
@@ -127,6 +132,10 @@ pub(crate) fn image_machine(
     line.arguments.extend_from_slice(image);
     consoles(&mut line, machine.log, parts.sockets, parts.agent);
     line.add("-device", "virtio-rng-pci");
+    if !machine.qemu_args.iter().any(|word| word.contains(VMGENID)) {
+        // QEMU has one at most. It tells the guest's kernel when it was restored.
+        line.add("-device", &format!("{VMGENID},guid=auto"));
+    }
     for (index, (vlan, socket)) in (1_usize..).zip(parts.vlans) {
         network_card(&mut line, index, mac(*vlan, parts.number), socket);
     }

@@ -1,6 +1,7 @@
 //! Hot boot: a machine begins where an earlier boot of the same machine was when its shell announced itself.
 //!
 //! - `key`: what a snapshot depends on; `limits`: what cannot be saved, and why; pure.
+//! - `point`: when a machine is where its snapshot is to be.
 //! - `save`: a machine that has just come up becomes a snapshot, and goes on from it in a new QEMU.
 //! - `restore`: a QEMU that begins from a snapshot; `settle`: what the guest is told then: the time, new random numbers.
 //! - `clones`: one snapshot of many machines, each of which is told who it is.
@@ -11,6 +12,7 @@
 pub(crate) mod clones;
 mod key;
 mod limits;
+mod point;
 mod ram;
 mod restore;
 mod save;
@@ -36,7 +38,7 @@ pub(crate) use watch::Others;
 
 /// What snapshots are called in the cache.
 pub(crate) const KIND: &str = "snapshot";
-/// Switches hot boot off (`0`), or on for machines that do not say (`1`).
+/// `0` switches hot boot off for all machines.
 const VARIABLE: &str = "HOTBED_HOT";
 
 /// What a machine knows about snapshots of itself.
@@ -74,6 +76,8 @@ struct Plan {
     has_agent: bool,
     /// Who the guest is told that it is, when it was saved as nobody.
     becomes: Option<Identity>,
+    /// When it is saved.
+    point: Point,
     /// The guest's memory, while it boots.
     ram: Option<Memory>,
 }
@@ -157,7 +161,19 @@ impl Drop for Saving<'_> {
     }
 }
 
+/// Whether whoever started us wants no snapshots.
+pub(crate) fn is_off() -> bool {
+    std::env::var_os(VARIABLE).is_some_and(|value| value == "0")
+}
+
 impl Machine {
+    /// Says once in a test why machines of start scripts do not begin from snapshots.
+    pub(super) fn why_scripts_are_cold(&self) {
+        if !self.site.is_cold && self.site.others.is_first_script() {
+            self.why_cold("what a start script does is not known; such machines boot cold");
+        }
+    }
+
     /// Says that somebody lays hands on the machine in a way that no snapshot may hold; waits for one that is being made. The run
     /// of the machine may be another one after that.
     pub(crate) fn touch(&self, call: &Call<'_>) -> Result<(), Error> {
@@ -186,15 +202,10 @@ impl Machine {
 
     /// What a snapshot of this machine needs; `None` when there is to be none.
     fn plan(&self, machine: &ImageMachine, start: &ImageStart<'_>) -> Option<Plan> {
-        let wanted = match std::env::var(VARIABLE).as_deref() {
-            Ok("0") => None,
-            Ok("1") => Some(machine.hot.as_ref().unwrap_or(&Point::Shell)),
-            _ => machine.hot.as_ref(),
-        };
-        // Nobody waits for a unit yet: it is saved when its shell is there.
-        let Some(Point::Shell | Point::Unit(_)) = wanted else {
+        let point = machine.hot.clone().unwrap_or(Point::Shell);
+        if point == Point::Never || self.site.is_cold {
             return None;
-        };
+        }
         if let Some(why) = limits::why_not(machine) {
             self.why_cold(&why);
             return None;
@@ -210,6 +221,7 @@ impl Machine {
             qemu: &qemu,
             start,
             machine,
+            point: &point,
             directory: &self.site.directory,
             state_dir: self.state_dir(),
         };
@@ -221,6 +233,7 @@ impl Machine {
                 memory: command_line::memory(machine),
                 has_agent: start.agent.is_some(),
                 becomes: start.template.as_ref().map(|_| start.identity.clone()),
+                point,
                 ram: None,
             }),
             Err(error) => {

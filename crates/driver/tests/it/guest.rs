@@ -30,7 +30,7 @@ pub(crate) fn one_at_a_time() -> std::sync::MutexGuard<'static, ()> {
 #[test]
 fn two_micro_machines_reach_each_other_by_name() {
     let _turn = one_at_a_time();
-    let bed = bed("[machines.alice]\n[machines.bob]\nvlans = [2, 1]");
+    let bed = bed("hot = false\n[machines.alice]\n[machines.bob]\nvlans = [2, 1]");
     bed.testbed
         .prepare_images(&hotbed_image::Silent, &call())
         .unwrap();
@@ -161,7 +161,7 @@ fn files_go_into_a_guest_and_come_out_whole() {
 #[test]
 fn micro_machine_reboots_and_goes_off() {
     let _turn = one_at_a_time();
-    let bed = bed("[machines.m]");
+    let bed = bed("hot = false\n[machines.m]");
     let m = bed.m();
     m.start(true, &call()).unwrap();
     m.succeed(&["touch /run/before"], None, &call()).unwrap();

@@ -9,7 +9,7 @@ use hotbed_driver::machine::Execute;
 use hotbed_driver::{Machine, TestConfig};
 
 use crate::guest::{SOON, one_at_a_time};
-use crate::support::{Bed, call, run, timed};
+use crate::support::{Bed, call, eventually, run, timed};
 
 /// The user's cache, but for its snapshots.
 pub(crate) struct Cache(pub(crate) tempfile::TempDir);
@@ -34,10 +34,18 @@ impl Cache {
     }
 
     pub(crate) fn bed(&self, head: &str) -> Bed {
+        self.bed_of(head, false)
+    }
+
+    fn cold_bed(&self, head: &str) -> Bed {
+        self.bed_of(head, true)
+    }
+
+    fn bed_of(&self, head: &str, cold: bool) -> Bed {
         let head: String = head.lines().map(|line| format!("# {line}\n")).collect();
         let text = format!("# /// hotbed\n{head}# ///\n");
         let config = TestConfig::from_python_file(Path::new("it.py"), &text).unwrap();
-        Bed::with_cache(config, Some(self.0.path().to_owned()))
+        Bed::with(config, Some(self.0.path().to_owned()), cold)
     }
 
     pub(crate) fn snapshots(&self) -> Vec<PathBuf> {
@@ -64,9 +72,14 @@ fn seconds_since_1970() -> f64 {
 
 /// What a guest that is just there says of the time and of chance.
 fn time_and_chance(machine: &Machine) -> String {
+    let before = seconds_since_1970();
     let guest: f64 = ask(machine, "date +%s").parse().unwrap();
-    let host = seconds_since_1970();
-    assert!((host - guest - 0.5).abs() < 1.5, "{guest} and {host}");
+    let after = seconds_since_1970();
+    // It says whole seconds, and is at most one second wrong.
+    assert!(
+        before - 2.0 < guest && guest < after + 1.0,
+        "{before} {guest} {after}"
+    );
     ask(
         machine,
         "head -c 16 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/uuid",
@@ -78,7 +91,7 @@ fn a_machine_that_was_saved_begins_where_its_boot_ended() {
     let _turn = one_at_a_time();
     let cache = Cache::new();
     let (console, first_chance) = {
-        let bed = cache.bed("hot = true\n[machines.m]");
+        let bed = cache.bed("[machines.m]");
         bed.m().connect(&call()).unwrap();
         assert!(bed.log().contains(SAVED), "{}", bed.log());
         let chance = time_and_chance(bed.m());
@@ -89,7 +102,7 @@ fn a_machine_that_was_saved_begins_where_its_boot_ended() {
     assert_eq!(cache.snapshots().len(), 1);
     let mut chances = vec![first_chance];
     for _ in 0..2 {
-        let bed = cache.bed("hot = true\n[machines.m]");
+        let bed = cache.bed("[machines.m]");
         let ((), took) = timed(|| bed.m().connect(&call()).unwrap());
         eprintln!("hot: shell after {took:?}");
         assert!(bed.log().contains(RESTORED), "{}", bed.log());
@@ -119,7 +132,7 @@ fn a_machine_that_was_saved_begins_where_its_boot_ended() {
 fn a_snapshot_that_is_damaged_is_made_again() {
     let _turn = one_at_a_time();
     let cache = Cache::new();
-    let head = "hot = true\n[machines.m]";
+    let head = "[machines.m]";
     cache.bed(head).m().connect(&call()).unwrap();
     let [snapshot] = &cache.snapshots()[..] else {
         panic!("one snapshot")
@@ -152,7 +165,7 @@ fn a_snapshot_that_is_damaged_is_made_again() {
 fn what_a_test_touched_or_asked_otherwise_is_no_snapshot_for_others() {
     let _turn = one_at_a_time();
     let cache = Cache::new();
-    let bed = cache.bed("hot = true\n[machines.m]");
+    let bed = cache.bed("[machines.m]");
     bed.m().start(false, &call()).unwrap();
     bed.m()
         .send_monitor_command("info status", &call())
@@ -167,23 +180,95 @@ fn what_a_test_touched_or_asked_otherwise_is_no_snapshot_for_others() {
     assert!(cache.snapshots().is_empty());
     for head in [
         "[machines.m]\nhot = false",
-        "hot = true\n[machines.m]\nhot = false",
-        "hot = true\n[machines.m]\nqemu_args = [\"-device\", \"usb-ehci\"]",
+        "hot = false\n[machines.m]",
+        "[machines.m]\nqemu_args = [\"-device\", \"usb-ehci\"]",
     ] {
         let bed = cache.bed(head);
         bed.m().start(false, &call()).unwrap();
-        assert!(
-            !bed.m().start_command().contains("memory-backend"),
-            "{head}"
-        );
+        bed.m().connect(&call()).unwrap();
+        assert!(cache.snapshots().is_empty(), "{head}: {}", bed.log());
     }
+}
+
+#[test]
+fn a_test_may_have_all_machines_boot_from_power_on() {
+    let _turn = one_at_a_time();
+    let cache = Cache::new();
+    for _ in 0..2 {
+        let bed = cache.cold_bed("[machines.m]");
+        assert_eq!(ask(bed.m(), "hostname"), "m");
+        let log = bed.log();
+        assert!(!log.contains("snapshot"), "{log}");
+    }
+    assert!(cache.snapshots().is_empty());
+}
+
+#[test]
+fn a_restored_machine_may_boot_again() {
+    let _turn = one_at_a_time();
+    let cache = Cache::new();
+    for hot in [false, true] {
+        let bed = cache.bed("[machines.m]");
+        let m = bed.m();
+        m.start(true, &call()).unwrap();
+        m.succeed(&["touch /run/before"], None, &call()).unwrap();
+        assert!(bed.log().contains(if hot { RESTORED } else { SAVED }));
+        m.reboot(&call()).unwrap();
+        assert_ne!(run(m, "test -e /run/before").0, 0);
+    }
+}
+
+#[test]
+fn a_restored_machine_says_on_its_network_where_it_is() {
+    let _turn = one_at_a_time();
+    let cache = Cache::new();
+    cache.bed("[machines.m]").m().connect(&call()).unwrap();
+    let bed = cache.bed("[machines.m]");
+    let capture = bed.directory.path().join("vlan1.pcapng");
+    let vlan = &bed.testbed.vlans()[0];
+    vlan.start_capture(&capture).unwrap();
+    bed.m().connect(&call()).unwrap();
+    assert!(bed.log().contains(RESTORED), "{}", bed.log());
+    let has_announced = || {
+        let frames = fs::read(&capture).unwrap_or_default();
+        let announcement = [[0xff; 6], [0x52, 0x54, 0x00, 0x12, 0x01, 0x01]].concat();
+        frames.windows(14).any(|bytes| {
+            let kind = &bytes[12..];
+            bytes.starts_with(&announcement) && (kind == [0x08, 0x06] || kind == [0x80, 0x35])
+        })
+    };
+    assert!(eventually(SOON, has_announced), "no ARP, and no RARP");
+    vlan.stop_capture().unwrap();
+}
+
+#[test]
+fn a_machine_is_saved_when_the_unit_that_its_head_names_is_active() {
+    let _turn = one_at_a_time();
+    let cache = Cache::new();
+    let head = "[machines.m]\nimage = \"debian\"\nhot = \"unit:multi-user.target\"";
+    cache.bed(head).m().connect(&call()).unwrap();
+    let bed = cache.bed(head);
+    let state = ask(bed.m(), "systemctl is-active multi-user.target");
+    assert_eq!(state, "active");
+    let log = bed.log();
+    assert!(log.contains(RESTORED), "{log}");
+    drop(bed);
+    // Another moment is another snapshot; one that does not come is none.
+    let bed = cache.bed("[machines.m]\nimage = \"debian\"\nhot = \"unit:no-such.service\"");
+    assert_eq!(ask(bed.m(), "hostname"), "m");
+    let log = bed.log();
+    assert!(
+        log.contains("no snapshot: no-such.service does not become active"),
+        "{log}"
+    );
+    assert_eq!(cache.snapshots().len(), 1);
 }
 
 #[test]
 fn restored_machines_reach_each_other_and_another_machine_is_another_snapshot() {
     let _turn = one_at_a_time();
     let cache = Cache::new();
-    let head = "hot = true\n[machines.alice]\n[machines.m]";
+    let head = "[machines.alice]\n[machines.m]";
     for hot in [false, true] {
         let bed = cache.bed(head);
         bed.testbed.start_all(&call()).unwrap();
@@ -209,7 +294,7 @@ fn restored_machines_reach_each_other_and_another_machine_is_another_snapshot() 
         assert_eq!(log.contains(SAVED), !hot, "{log}");
         assert_eq!(cache.snapshots().len(), 2);
     }
-    let other = cache.bed("hot = true\n[machines.alice]\n[machines.m]\nmemory = 300");
+    let other = cache.bed("[machines.alice]\n[machines.m]\nmemory = 300");
     other.testbed.machines()[1].start(false, &call()).unwrap();
     assert!(!other.log().contains(RESTORED));
 }
@@ -218,7 +303,7 @@ fn restored_machines_reach_each_other_and_another_machine_is_another_snapshot() 
 fn a_machine_that_is_stopped_while_it_is_saved_leaves_nothing() {
     let _turn = one_at_a_time();
     let cache = Cache::new();
-    let bed = cache.bed("hot = true\n[machines.m]");
+    let bed = cache.bed("[machines.m]");
     bed.m().start(false, &call()).unwrap();
     let ((), took) = timed(|| bed.testbed.stop());
     took.at_most(Duration::from_secs(2));

@@ -68,15 +68,17 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new(config: TestConfig) -> Self {
-        Self::with_cache(config, None)
+        Self::with(config, None, false)
     }
 
-    pub(crate) fn with_cache(config: TestConfig, cache: Option<PathBuf>) -> Self {
+    /// With a cache of its own, or so that all machines boot from power-on.
+    pub(crate) fn with(config: TestConfig, cache: Option<PathBuf>, cold: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = Options {
             out_dir: Some(directory.path().to_owned()),
             temporary_root: Some(directory.path().to_owned()),
             cache,
+            cold,
             ..Options::default()
         };
         let sink = Sink::default();

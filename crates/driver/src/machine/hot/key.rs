@@ -10,12 +10,12 @@ use hotbed_image::KeyBuilder;
 
 use super::KIND;
 use crate::Error;
-use crate::config::ImageMachine;
+use crate::config::{Hot, ImageMachine};
 use crate::machine::boot::ImageStart;
 use crate::machine::command_line::Accelerator;
 
 /// Goes up when the same inputs would be saved as something else.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// What the testbed's directory is called in the key.
 const DIRECTORY: &[u8] = b"@testbed@";
 /// What a clone's directory is called there.
@@ -29,6 +29,8 @@ pub(super) struct Inputs<'i> {
     pub(super) start: &'i ImageStart<'i>,
     /// The machine's configuration.
     pub(super) machine: &'i ImageMachine,
+    /// When it is saved.
+    pub(super) point: &'i Hot,
     /// The testbed's directory, which has another name every time.
     pub(super) directory: &'i Path,
     /// The machine's directory, which has its name; clones have names of their own.
@@ -55,6 +57,7 @@ impl Inputs<'_> {
             .input("image", &self.start.image.digest)
             .input("identity", identity)
             .input("agent", agent.unwrap_or_default())
+            .input("point", format!("{:?}", self.point))
             .inputs(
                 "argument",
                 arguments.map(|argument| self.without_directory(argument)),

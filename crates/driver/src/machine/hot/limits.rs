@@ -3,7 +3,7 @@
 use crate::config::ImageMachine;
 
 /// Devices without a state outside of QEMU, which QEMU can save.
-const DEVICES: [&str; 9] = [
+const DEVICES: [&str; 10] = [
     "virtio-rng-pci",
     "virtio-balloon-pci",
     "virtio-vga",
@@ -13,6 +13,7 @@ const DEVICES: [&str; 9] = [
     "virtio-mouse-pci",
     "virtio-tablet-pci",
     "pvpanic-pci",
+    "vmgenid",
 ];
 /// Displays that QEMU can save.
 const DISPLAYS: [&str; 3] = ["std", "virtio", "none"];

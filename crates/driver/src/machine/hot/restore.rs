@@ -85,6 +85,7 @@ impl Machine {
             return Err(Error::Machine("another QEMU has made it".to_owned()));
         }
         receive_devices(run, &snapshot.path(DEVICES), note(WAY)?, call)?;
+        announce(run, call)?;
         let mut shell = run.shell.take(call, &|| "taking the shell".to_owned())?;
         shell.assume_ready();
         self.settle(run, &mut shell, note(AGENT)? == "true", call)?;
@@ -155,6 +156,12 @@ fn receive_devices(run: &Run, path: &Path, way: &str, call: &Call<'_>) -> Result
         call,
     )?;
     await_migration(&run.qmp, cursor, call)
+}
+
+/// Has the network cards say where they are now. It goes on for a while: a card may not be connected yet.
+pub(super) fn announce(run: &Run, call: &Call<'_>) -> Result<(), Error> {
+    let rounds = json!({ "initial": 20, "max": 500, "rounds": 5, "step": 100 });
+    ask(&run.qmp, "announce-self", rounds, &[], call).map(drop)
 }
 
 /// Waits until a migration is done, one way or the other.

@@ -27,7 +27,7 @@ pub(super) const CONSOLE: &str = "console";
 pub(super) const WAY: &str = "way";
 pub(super) const QEMU: &str = "qemu";
 pub(super) const AGENT: &str = "agent";
-/// How long the agent of a guest whose shell is there may take to answer, and the other way round.
+/// How long QEMU may take to go on with a machine that could not be saved.
 const GRACE: Duration = Duration::from_secs(10);
 
 impl Machine {
@@ -49,7 +49,7 @@ impl Machine {
         }
         let begin = now();
         let saved = self
-            .wait_for_both(run, shell, &plan, call)
+            .reach_point(run, shell, &plan, call)
             .and_then(|has_agent| self.save(run, &plan, has_agent, call))
             .and_then(|snapshot| {
                 let restored = self.restore(&plan, &snapshot, Console::GoesOn, call);
@@ -88,35 +88,6 @@ impl Machine {
                 Ok(None)
             }
         }
-    }
-
-    /// Waits until both the shell and, where there is one, the agent are there; says whether there is an agent.
-    fn wait_for_both(
-        &self,
-        run: &Run,
-        shell: &mut Shell,
-        plan: &Plan,
-        call: &Call<'_>,
-    ) -> Result<bool, Error> {
-        let patience = deadline(GRACE);
-        let doing = || format!("{} comes up", self.name());
-        while !shell.is_ready() {
-            let slice = call.slice(&doing)?.min(patience);
-            let answer = shell.poll_ready(slice).map_err(|error| {
-                Error::Machine(format!(
-                    "the shell of {} did not come: {error}",
-                    self.name()
-                ))
-            })?;
-            if answer.is_none() && now() >= patience {
-                return Err(Error::Machine("its shell does not come".to_owned()));
-            }
-        }
-        let mut has_agent = false;
-        while plan.has_agent && run.agent.is_open() && !has_agent && now() < patience {
-            has_agent = run.agent.poll_ready(call.slice(&doing)?).is_some();
-        }
-        Ok(has_agent)
     }
 
     fn save(

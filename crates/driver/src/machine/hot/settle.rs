@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hotbed_console::agent::wire::System;
 use hotbed_console::agent::{Agent, Error as AgentError};
-use hotbed_console::{Command, Progress, Shell};
+use hotbed_console::{Command, Shell};
 
 use super::deadline;
 use crate::call::now;
@@ -49,28 +49,12 @@ impl Machine {
         entropy: &[u8],
         call: &Call<'_>,
     ) -> Result<(), Error> {
-        let failed =
-            |error: hotbed_console::Error| Error::Machine(format!("its shell failed: {error}"));
-        let doing = || format!("{} takes the time", self.name());
-        let patience = deadline(SHELL);
         let script = script(since_1970(), entropy);
-        shell
-            .begin(&Command::new(&script), call.slice(&doing)?)
-            .map_err(failed)?;
-        loop {
-            match shell.poll_output(call.slice(&doing)?).map_err(failed)? {
-                Progress::Done(exit) if exit.status == 0 => return Ok(()),
-                Progress::Done(exit) => {
-                    return Err(Error::Machine(format!(
-                        "the guest cannot be given the time and new random numbers (status {})",
-                        exit.status
-                    )));
-                }
-                Progress::Pending if now() >= patience => {
-                    return Err(Error::Machine("its shell does not answer".to_owned()));
-                }
-                _ => {}
-            }
+        match self.run_in_shell(shell, &Command::new(&script), SHELL, call)? {
+            0 => Ok(()),
+            status => Err(Error::Machine(format!(
+                "the guest cannot be given the time and new random numbers (status {status})"
+            ))),
         }
     }
 }

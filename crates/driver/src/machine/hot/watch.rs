@@ -110,6 +110,7 @@ impl Machine {
 pub(crate) struct Others {
     members: Mutex<Vec<Weak<Machine>>>,
     disturbed: AtomicBool,
+    has_script: AtomicBool,
 }
 
 impl Others {
@@ -122,6 +123,11 @@ impl Others {
     fn members(&self) -> Vec<Arc<Machine>> {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         members.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether this is the first time that it is asked.
+    pub(super) fn is_first_script(&self) -> bool {
+        !self.has_script.swap(true, Ordering::AcqRel)
     }
 
     /// Whether a test has begun though machines were still to be saved.
