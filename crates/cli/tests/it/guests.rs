@@ -17,21 +17,22 @@ fn threads_drive_two_machines_at_once() {
              start_all()\nalice.connect()\nbob.connect()\n\
              assert alice.booted and alice.connected and alice.is_up() and alice.pid\n\
              seen = []\n\
-             def work(machine):\n    seen.append(machine.succeed('sleep 2; hostname'))\n\
-             threads = [threading.Thread(target=work, args=(m,)) for m in machines]\n\
-             begin = time.monotonic()\n\
+             # One after the other, either would wait for the other for ever.\n\
+             work = {{\n  alice: 'nc -l -p 1234 </dev/null; hostname',\n  \
+                 bob: 'sleep 1; until echo hi | nc alice 1234; do sleep 0.1; done; hostname',\n}}\n\
+             def run(machine):\n    seen.append(machine.succeed(work[machine], timeout=60))\n\
+             threads = [threading.Thread(target=run, args=(m,)) for m in machines]\n\
              for thread in threads: thread.start()\n\
              ticks = 0\n\
              while any(thread.is_alive() for thread in threads):\n    time.sleep(0.01)\n    ticks += 1\n\
-             print(sorted(seen), round(time.monotonic() - begin, 1), ticks)\n\
-             assert time.monotonic() - begin < 3.5, 'one after the other'\n\
+             print(sorted(seen), ticks)\n\
              assert ticks > 20, 'the GIL was held'\n"
         ),
     );
     let ended = place.run(&["run", "--quiet", "test.py"]);
-    ended.expect(0, &["passed in", "alice: must succeed: sleep 2; hostname"]);
+    ended.expect(0, &["passed in", "alice: must succeed: nc -l"]);
     assert!(
-        ended.stdout.starts_with("['alice\\n', 'bob\\n'] "),
+        ended.stdout.starts_with("['bob\\n', 'hi\\nalice\\n'] "),
         "{ended}"
     );
     assert!(place.leftovers().is_empty());
@@ -120,7 +121,7 @@ fn a_signal_while_a_machine_boots_leaves_nothing() {
         let (ended, output) = running.wait();
         assert_eq!(ended, status, "{output}");
         assert!(
-            begin.elapsed() < Duration::from_secs(2),
+            begin.elapsed() < Duration::from_secs(10),
             "{:?} {output}",
             begin.elapsed()
         );

@@ -48,7 +48,7 @@ fn port_is_found_within_20_ms_of_its_opening() {
     assert!(found(&mut waiting, LONG).is_some());
     // The machine that runs the tests may be busy: a bound that catches a wait that is late by design.
     assert!(
-        begin.elapsed() < Duration::from_millis(500),
+        begin.elapsed() < Duration::from_secs(5),
         "{:?}",
         begin.elapsed()
     );
