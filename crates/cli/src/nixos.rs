@@ -120,6 +120,8 @@ impl Driver {
         let mut options = Options::default();
         options.out_dir.clone_from(&self.common.output_directory);
         options.keep_state = self.keep_state;
+        // Start scripts do not begin from snapshots; the original has no line that says so.
+        options.cold = true;
         let testbed = Testbed::new(self.config.clone(), options, Arc::clone(&self.log));
         let testbed = testbed.map_err(|error| failed(&error))?;
         let request = RunRequest {
