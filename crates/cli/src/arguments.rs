@@ -32,6 +32,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: CacheCommand,
     },
+    /// Measure something on this host.
+    Bench {
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
     /// Say what this host has and what is missing.
     Doctor,
 }
@@ -167,6 +172,43 @@ pub(crate) enum CacheCommand {
     /// Read every byte, and remove what is damaged.
     Verify,
 }
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// How long machines take from the call to the answer to their first command, phase by phase.
+    Boot(BootOptions),
+}
+
+/// What `hotbed bench boot` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct BootOptions {
+    /// Take the machines from this test's head [default: one machine of each image: micro, debian].
+    #[arg(value_name = "FILE.py")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// How often each machine starts.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=RUNS_MAX))]
+    pub(crate) runs: u16,
+
+    /// Only from power-on [default: both].
+    #[arg(long, conflicts_with = "hot")]
+    pub(crate) cold: bool,
+
+    /// Only from a snapshot [default: both].
+    #[arg(long)]
+    pub(crate) hot: bool,
+
+    /// Write all numbers to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Draw all starts into this file: a bar for each phase.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+/// The most starts of one machine that can be asked for.
+const RUNS_MAX: i64 = 1000;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum LogLevel {

@@ -6,13 +6,16 @@
 //! - [`cache`]: what is kept, and how much room it takes.
 //! - [`nixos`]: the same program as a drop-in `nixos-test-driver`.
 //! - [`image`]: images, built ahead and listed.
+//! - [`bench`]: how long machines take to come up.
 //! - [`doctor`]: what this host has, and what is missing.
 //! - [`progress`]: what is shown while images are built.
+//! - [`signals`]: what asks us to end, where no Python runs.
 //! - [`report`]: errors and verdicts, and the exit code that each has.
 //!
 //! Invariant: the process ends in one place for each command, after everything that it started is gone.
 
 mod arguments;
+mod bench;
 mod cache;
 mod doctor;
 mod image;
@@ -22,6 +25,7 @@ mod progress;
 mod report;
 mod run;
 mod shell;
+mod signals;
 
 use clap::Parser;
 
@@ -38,6 +42,7 @@ fn main() {
         Command::Image { command } => image::run(&command),
         Command::Shell(options) => shell::run(&options),
         Command::Cache { command } => cache::run(&command),
+        Command::Bench { command } => bench::run(&command),
         Command::Doctor => doctor::run(),
     };
     exit.end_process();

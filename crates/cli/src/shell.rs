@@ -2,16 +2,14 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hotbed_driver::control::{RunningTest, enter, running_tests};
 use hotbed_driver::terminal::Near;
-use hotbed_driver::{Call, Error, Interrupt};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use hotbed_driver::{Call, Error};
 
 use crate::arguments::ShellOptions;
 use crate::report::{self, Exit};
+use crate::signals::Signals;
 
 /// What a shell adds to the number of the signal that ended a program.
 const STATUS_BASE: i32 = 128;
@@ -82,28 +80,4 @@ fn find(options: &ShellOptions) -> Result<RunningTest, Exit> {
         }
     }
     Err(Exit::Usage)
-}
-
-/// Signals that ask us to end: the terminal is to be given back first.
-struct Signals(Arc<AtomicUsize>);
-
-impl Signals {
-    fn watch() -> io::Result<Self> {
-        let last = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            let number = usize::try_from(signal).unwrap_or_default();
-            signal_hook::flag::register_usize(signal, Arc::clone(&last), number)?;
-        }
-        Ok(Self(last))
-    }
-
-    fn number(&self) -> i32 {
-        i32::try_from(self.0.load(Ordering::Relaxed)).unwrap_or_default()
-    }
-}
-
-impl Interrupt for Signals {
-    fn is_interrupted(&self) -> bool {
-        self.number() != 0
-    }
 }

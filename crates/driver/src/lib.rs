@@ -8,6 +8,7 @@
 //! - [`log`]: what is said on the terminal, line by line.
 //! - [`testbed`]: directories, VLANs, machines, the global timeout and the end.
 //! - [`machine`]: one machine: its QEMU, its shell, its files, its power.
+//! - [`boot_times`]: how long machines take to come up, phase by phase.
 //! - [`capacity`]: how many machines the host holds, and how many start at once.
 //! - [`terminal`], [`control`]: somebody at a terminal in a machine, from this process or another one.
 //!
@@ -17,6 +18,7 @@
 
 mod accelerator;
 mod agent_program;
+pub mod boot_times;
 mod call;
 pub mod capacity;
 pub mod config;

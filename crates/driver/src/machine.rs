@@ -2,7 +2,7 @@
 //!
 //! - [`command_line`]: configuration to QEMU's arguments; pure.
 //! - `run`: one run of QEMU and the sockets to it; `console_log`: what it says.
-//! - `boot`: from power-on to the shell, `hot`: or from a snapshot; `power`: off, again, and the cable.
+//! - `boot`: from power-on to the shell, `hot`: or from a snapshot, `marks`: when it was how far; `power`: off, again, and the cable.
 //! - `shell`, `channel`, `link`: how commands get into the guest: by its agent, else by the backdoor shell.
 //! - `units`, `wait`, `events`, `files`, `program`, `interact`: what else is asked of the guest.
 //! - `monitor`, `qmp`, `keys`: what it asks of QEMU.
@@ -32,6 +32,7 @@ pub(crate) mod hot;
 pub(crate) mod interact;
 mod keys;
 mod link;
+pub(crate) mod marks;
 mod monitor;
 mod power;
 pub mod program;
@@ -89,6 +90,7 @@ pub struct Machine {
     /// Held by the thread that starts QEMU.
     starting: Turns<()>,
     pub(crate) hot: hot::Hot,
+    pub(crate) marks: marks::Marks,
     doings: Mutex<Doings>,
 }
 
@@ -147,6 +149,7 @@ impl Machine {
             start_command: Mutex::new(String::new()),
             starting: Turns::new(()),
             hot: hot::Hot::default(),
+            marks: marks::Marks::default(),
             doings: Mutex::new(Doings {
                 next: 0,
                 now: Vec::new(),
@@ -238,6 +241,14 @@ impl Machine {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.present_run().map(|run| run.process.pid())
+    }
+
+    /// The processor time that QEMU has taken.
+    pub(crate) fn processor_time(&self) -> Result<Duration, Error> {
+        self.running()?
+            .process
+            .processor_time()
+            .map_err(Error::host("cannot read the clock of QEMU's process"))
     }
 
     /// Logs one line with the machine's name.

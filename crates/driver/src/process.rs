@@ -147,6 +147,11 @@ impl Process {
         self.child().stdin.take()
     }
 
+    /// The processor time that it has taken; that of its children does not count.
+    pub(crate) fn processor_time(&self) -> io::Result<Duration> {
+        crate::sys::processor_time(self.pid())
+    }
+
     /// A descriptor that becomes readable when the process ends.
     pub(crate) fn exit_event(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()

@@ -6,6 +6,7 @@
     reason = "tests start processes and read clocks"
 )]
 
+mod bench;
 mod cache;
 mod full;
 mod guests;

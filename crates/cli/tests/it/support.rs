@@ -123,6 +123,12 @@ impl Ended {
     /// Runs `command` to its end.
     #[track_caller]
     pub(crate) fn of(command: &mut Command) -> Self {
+        Self::within(PATIENCE, command)
+    }
+
+    /// Runs `command` to its end, which may take so long on a busy host.
+    #[track_caller]
+    pub(crate) fn within(patience: Duration, command: &mut Command) -> Self {
         let child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -130,7 +136,7 @@ impl Ended {
         let mut child = child.expect("it starts");
         let stdout = read_all(child.stdout.take().expect("a pipe"));
         let stderr = read_all(child.stderr.take().expect("a pipe"));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         let status = loop {
             if let Some(status) = child.try_wait().expect("a child") {
                 break Some(status);

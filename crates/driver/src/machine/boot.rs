@@ -13,6 +13,7 @@ use hotbed_image::{Agent, Identity, Image};
 use super::command_line::{self, Accelerator, Sockets};
 use super::console_log::Opening;
 use super::hot::clones::{NOBODY, Template};
+use super::marks::Mark;
 use super::quoting::{python_bytes, quote};
 use super::run::{Run, Start, quoted_lines};
 use super::{Machine, lock};
@@ -41,6 +42,7 @@ impl Machine {
             }
             self.forget_run();
         }
+        self.marks.begin();
         let _doing = self.begin_doing("starting");
         self.log("starting vm");
         let run = match &self.config.kind {
@@ -74,6 +76,7 @@ impl Machine {
             machine: self.name(),
             site: &self.site,
             console: &self.console,
+            marks: &self.marks,
             sockets,
             agent: self.listens_to_agent(),
             opening,
@@ -231,6 +234,7 @@ impl Machine {
         } else {
             self.wait_for_shell(&run, &mut shell, begin, call)?
         };
+        self.marks.set(Mark::Up);
         let successor = self.go_on_from_snapshot(&run, &mut shell, call)?;
         let present = successor.as_ref().unwrap_or(&run);
         if let Some(identity) = &present.becomes {

@@ -19,6 +19,7 @@ use hotbed_qmp::blocking::Client;
 use super::command_line::Sockets;
 use super::console_log::{Boot, ConsoleLog, Opening};
 use super::link::Link;
+use super::marks::{Mark, Marks};
 use super::monitor::Monitor;
 use crate::call::now;
 use crate::process::{Process, wait_readable};
@@ -70,6 +71,8 @@ pub(crate) struct Start<'s> {
     pub(crate) site: &'s Site,
     /// Where the console's text goes.
     pub(crate) console: &'s Arc<ConsoleLog>,
+    /// Where it is noted how far it came.
+    pub(crate) marks: &'s Marks,
     /// Where QEMU connects to.
     pub(crate) sockets: &'s Sockets,
     /// Whether there is a port for an agent.
@@ -110,6 +113,7 @@ impl Run {
             .stdout(output)
             .stderr(error_output);
         let program = command.get_program().to_string_lossy().into_owned();
+        start.marks.set(Mark::Spawning);
         let since = now();
         let process = start
             .site
@@ -209,6 +213,7 @@ impl Starting<'_> {
             rustix::io::ioctl_fionbio(stdin, true)
                 .map_err(|error| Error::host("cannot use QEMU's standard input")(error.into()))?;
         }
+        self.start.marks.set(Mark::Connected);
         Ok(Run {
             process: self.process,
             monitor: Turns::new(monitor),

@@ -18,6 +18,7 @@ use super::{Plan, deadline};
 use crate::call::now;
 use crate::machine::Machine;
 use crate::machine::console_log::Opening;
+use crate::machine::marks::Mark;
 use crate::machine::qmp::failure;
 use crate::machine::run::Run;
 use crate::{Call, Error};
@@ -85,10 +86,12 @@ impl Machine {
             return Err(Error::Machine("another QEMU has made it".to_owned()));
         }
         receive_devices(run, &snapshot.path(DEVICES), note(WAY)?, call)?;
+        self.marks.set(Mark::Restored);
         announce(run, call)?;
         let mut shell = run.shell.take(call, &|| "taking the shell".to_owned())?;
         shell.assume_ready();
         self.settle(run, &mut shell, note(AGENT)? == "true", call)?;
+        self.marks.set(Mark::Settled);
         // What QEMU has said so far is no event of the test.
         let next = run.qmp.cursor();
         run.next_event
