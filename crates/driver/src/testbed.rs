@@ -413,7 +413,12 @@ fn start_vlans(config: &TestConfig, directory: &Path, log: &Log) -> Result<Vec<A
         config
             .vlans
             .iter()
-            .map(|&number| Vlan::start(number, directory, log).map(Arc::new))
+            .map(|&number| {
+                let on_it = |machine: &&crate::MachineConfig| machine.vlans.contains(&number);
+                let machines = config.machines.iter().filter(on_it);
+                let machines: Vec<_> = machines.map(|machine| machine.name.as_str()).collect();
+                Vlan::start(number, &machines, directory, log).map(Arc::new)
+            })
             .collect()
     })
 }

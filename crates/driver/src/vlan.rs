@@ -3,10 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use hotbed_switch::{Config, PortInfo, Switch};
+use hotbed_switch::{Config, Switch};
+
+mod rules;
 
 use crate::process::Owner;
+use crate::testbed::directories::make_private;
 use crate::{Error, Log};
+
+pub use hotbed_switch::{
+    BadImpairment, CaptureSummary, Distribution, Drops, End, Impairment, Jitter, LinkInfo, Loss,
+    PortId, PortInfo, PortKind, Rate, StationInfo,
+};
+pub use rules::{Before, Frames};
 
 /// One emulated Ethernet segment. Its switch runs in this process and takes VDE clients and QEMU's stream sockets.
 #[derive(Debug)]
@@ -15,12 +24,19 @@ pub struct Vlan {
     socket_dir: PathBuf,
     stream_socket: PathBuf,
     switch: Mutex<Option<Switch>>,
+    asked: Mutex<rules::Asked>,
     owner: Owner,
 }
 
 impl Vlan {
-    /// Starts the switch of VLAN `number`, with its sockets in the testbed's directory.
-    pub(crate) fn start(number: u8, directory: &Path, log: &Log) -> Result<Self, Error> {
+    /// Starts the switch of VLAN `number`, with its sockets in the testbed's directory: one for each of these machines, so that
+    /// ports have their names, and one for anybody else.
+    pub(crate) fn start(
+        number: u8,
+        machines: &[&str],
+        directory: &Path,
+        log: &Log,
+    ) -> Result<Self, Error> {
         log.info("start vlan");
         let socket_dir = directory.join(format!("vde{number}.ctl"));
         let stream_socket = directory.join(format!("vlan{number}"));
@@ -34,6 +50,13 @@ impl Vlan {
         .map_err(failed)?;
         switch.listen_vde(&socket_dir).map_err(failed)?;
         switch.listen_stream(&stream_socket).map_err(failed)?;
+        if !machines.is_empty() {
+            make_private(&ports_of(&stream_socket))?;
+        }
+        for machine in machines {
+            let socket = socket_of(&stream_socket, machine);
+            switch.listen_stream(&socket).map_err(failed)?;
+        }
         log.info(&format!(
             "running vlan (pid {}; ctl {})",
             std::process::id(),
@@ -44,6 +67,7 @@ impl Vlan {
             socket_dir,
             stream_socket,
             switch: Mutex::new(Some(switch)),
+            asked: Mutex::default(),
             owner: Owner::here(),
         })
     }
@@ -139,6 +163,16 @@ impl Drop for Vlan {
             std::mem::forget(switch);
         }
     }
+}
+
+/// Where the sockets of the machines are, beside the one for anybody.
+fn ports_of(stream_socket: &Path) -> PathBuf {
+    stream_socket.with_extension("ports")
+}
+
+/// Where one machine's QEMU connects to.
+pub(crate) fn socket_of(stream_socket: &Path, machine: &str) -> PathBuf {
+    ports_of(stream_socket).join(machine)
 }
 
 /// An error with all its causes.

@@ -46,6 +46,33 @@ impl<'py> FromPyObject<'_, 'py> for Timeout {
     }
 }
 
+/// A short time: seconds, a `datetime.timedelta`, or a text with a unit, such as `20ms`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Delay(pub(crate) Duration);
+
+impl<'py> FromPyObject<'_, 'py> for Delay {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let Ok(text) = object.extract::<String>() else {
+            return Ok(Self(from_seconds(seconds(&object)?)));
+        };
+        let wrong = || PyValueError::new_err(format!("{text:?} is no time such as \"20ms\""));
+        Ok(Self(from_text(&text).ok_or_else(wrong)?))
+    }
+}
+
+/// A number with `us`, `ms` or `s` behind it.
+fn from_text(text: &str) -> Option<Duration> {
+    let units = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0)];
+    let split = |&(unit, factor): &(&str, f64)| Some((text.strip_suffix(unit)?, factor));
+    let (number, factor) = units.iter().find_map(split)?;
+    let seconds = number.trim_end().parse::<f64>().ok()? * factor;
+    (0.0..=LONGEST.as_secs_f64())
+        .contains(&seconds)
+        .then(|| from_seconds(seconds))
+}
+
 fn seconds(object: &Bound<'_, PyAny>) -> PyResult<f64> {
     if object.cast::<PyDelta>().is_ok() {
         return object.call_method0("total_seconds")?.extract();

@@ -9,7 +9,7 @@ use crate::log::{Block, Logger};
 use crate::machine::{BaseMachine, Completed, Input, Output, Parallel, Process, QemuMachine};
 use crate::qmp::{Events, QmpApiError, QmpSession};
 use crate::retry;
-use crate::vlan::Vlan;
+use crate::vlan::{Capture, Change, Link, Port, Station, Vlan};
 
 /// Puts the package and its modules where `import` finds them.
 pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
@@ -39,6 +39,11 @@ pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
     driver.add_class::<Driver>()?;
     let vlan = module(py, "test_driver.vlan", false)?;
     vlan.add_class::<Vlan>()?;
+    vlan.add_class::<Change>()?;
+    vlan.add_class::<Capture>()?;
+    vlan.add_class::<Port>()?;
+    vlan.add_class::<Station>()?;
+    vlan.add_class::<Link>()?;
     let logger = module(py, "test_driver.logger", false)?;
     logger.add_class::<Logger>()?;
     logger.add_class::<Block>()?;

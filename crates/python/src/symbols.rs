@@ -38,7 +38,13 @@ pub(crate) fn build<'py>(
     let vlans = PyList::empty(py);
     for vlan in testbed.vlans() {
         let vlan = Arc::clone(vlan);
-        vlans.append(Bound::new(py, Vlan { vlan })?)?;
+        vlans.append(Bound::new(
+            py,
+            Vlan {
+                vlan,
+                testbed: Arc::clone(testbed),
+            },
+        )?)?;
     }
     let driver = Bound::new(
         py,

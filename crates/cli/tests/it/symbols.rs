@@ -58,6 +58,51 @@ fn clones_have_names_and_a_list() {
 }
 
 #[test]
+fn a_vlan_is_impaired_parted_and_healed_and_all_of_it_can_be_undone() {
+    let place = Place::new();
+    place.write(
+        "test.py",
+        r#"# /// hotbed
+# [machines.alice]
+# [machines.bob]
+# vlans = [2]
+# ///
+from datetime import timedelta
+from test_driver.errors import MachineError
+with vlan1.impair(between=(alice, "probe"), delay="20ms", loss=0.01, burst=3) as change:
+    vlan1.impair(source=alice, jitter=timedelta(milliseconds=1), delay=0.01, distribution="pareto")
+    vlan1.impair(target=alice, rate="10Mbit", duplicate=0.5, corrupt=1, reorder=0.1, seed=3)
+    vlan1.impair(source=alice, target="probe", rate=1000, down=True)
+    with vlan1.partition([alice], ["probe"]), vlan1.heal() as healed:
+        vlan1.impair(delay="1.5 s")
+    healed.undo()
+change.undo()
+wrong = [
+    dict(between=[alice]), dict(between=[alice, bob]), dict(delay="20"), dict(delay="20 min"), dict(loss=1.5),
+    dict(loss=1.0, burst=2), dict(loss=0.1, burst=0.5), dict(distribution="even"), dict(rate="fast"), dict(rate=0),
+    dict(duplicate=float("nan")), dict(delay=3600),
+]
+for arguments in wrong:
+    with t.assertRaises((ValueError, MachineError), msg=arguments): vlan1.impair(**arguments)
+for arguments in [dict(between=(alice, "x"), source=alice), dict(source=3), dict(delay=True), dict(seed=-1)]:
+    with t.assertRaises((TypeError, OverflowError), msg=arguments): vlan1.impair(**arguments)
+with t.assertRaisesRegex(ValueError, "bob is not on VLAN 1"): vlan1.partition([alice], [bob])
+t.assertEqual((vlan1.ports(), vlan1.stations(), vlan1.links()), ([], [], []))
+with vlan1.capture("all.pcapng", ports=[alice]) as capture, vlan1.capture("some.pcapng", "arp or icmp") as other:
+    t.assertEqual(capture.path, driver.out_dir / "all.pcapng")
+    with t.assertRaises(MachineError): vlan1.capture("all.pcapng")
+t.assertEqual((capture.stop(), other.stop()), (0, 0))
+t.assertEqual(capture.path.read_bytes()[:4], bytes.fromhex("0a0d0d0a"))
+with t.assertRaisesRegex(ValueError, "filter `arq`: `arq` is not expected here"): vlan1.capture("x", "arq")
+t.assertFalse(alice.booted)
+"#,
+    );
+    place
+        .run(&["run", "-o", ".", "test.py"])
+        .expect(0, &["passed in"]);
+}
+
+#[test]
 fn every_method_takes_the_keywords_of_its_signature() {
     // Each argument has a wrong type, so nothing happens; the error must be about the type, not about the keyword.
     let place = Place::new();

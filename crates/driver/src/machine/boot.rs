@@ -153,13 +153,13 @@ impl Machine {
             _ => None,
         };
         let accelerator = self.site.accelerator(call)?;
-        let vlans = self.vlan_sockets();
+        let own = self.vlan_sockets();
         let initrd = self.state_dir().join("initrd");
-        let arguments_as = |name: &str, number, initrd: &Path| {
+        let arguments_as = |name: &str, number, vlans: &[(u8, PathBuf)], initrd: &Path| {
             let parts = command_line::Parts {
                 name,
                 number,
-                vlans: &vlans,
+                vlans,
                 accelerator,
                 sockets: &Sockets::in_directory(self.state_dir()),
                 allow_reboot,
@@ -171,10 +171,15 @@ impl Machine {
         let clone_of = self.config.clone_of.as_ref().filter(|_| agent.is_some());
         let template = clone_of.map(|name| Template {
             identity: self.identity_as(name, NOBODY),
-            arguments: arguments_as(name, NOBODY, &self.state_dir().join(NOBODYS_INITRD)),
+            arguments: arguments_as(
+                name,
+                NOBODY,
+                &self.anybodys_vlan_sockets(),
+                &self.state_dir().join(NOBODYS_INITRD),
+            ),
             initrd: self.state_dir().join(NOBODYS_INITRD),
         });
-        let arguments = arguments_as(self.name(), self.config.number, &initrd);
+        let arguments = arguments_as(self.name(), self.config.number, &own, &initrd);
         Ok(ImageStart {
             image,
             identity: self.identity_as(self.name(), self.config.number),
@@ -196,7 +201,16 @@ impl Machine {
         is_there && self.config.agent
     }
 
+    /// The sockets at which the switches know this machine by its name.
     fn vlan_sockets(&self) -> Vec<(u8, PathBuf)> {
+        let mut sockets = self.anybodys_vlan_sockets();
+        for (_, socket) in &mut sockets {
+            *socket = crate::vlan::socket_of(socket, self.name());
+        }
+        sockets
+    }
+
+    fn anybodys_vlan_sockets(&self) -> Vec<(u8, PathBuf)> {
         let socket = |vlan: &u8| {
             self.site
                 .vlan_sockets

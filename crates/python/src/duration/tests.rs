@@ -27,6 +27,17 @@ fn timeout(expression: &str) -> Option<Duration> {
 }
 
 #[test]
+fn a_delay_may_be_a_text_with_a_unit() {
+    let of = |text: &str| super::from_text(text).map(|delay| delay.as_micros());
+    assert_eq!(of("20ms"), Some(20_000));
+    assert_eq!(of("1.5 s"), Some(1_500_000));
+    assert_eq!(of("7us"), Some(7));
+    for wrong in ["", "20", "ms", "-1ms", "infs", "nans", "1 min", "1e300s"] {
+        assert_eq!(of(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
 fn numbers_and_timedeltas_are_durations() {
     let timedelta = "__import__('datetime').timedelta";
     assert_eq!(timeout("5"), Some(Duration::from_secs(5)));

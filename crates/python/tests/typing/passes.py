@@ -65,6 +65,13 @@ server.shell_interact()
 with subtest("blocked"), server.nested("cable", {"a": "b"}):
     server.block()
 
+lan = vlans[0]
+with lan.impair(between=(server, "probe"), delay="20ms", loss=0.01), lan.partition([server], [client]):
+    lan.impair(source=server, rate="10Mbit", delay=timedelta(milliseconds=3)).undo()
+with lan.heal(), lan.capture("x.pcapng", "arp or icmp", ports=[client]) as capture:
+    seen: int = capture.stop() + lan.ports()[0].drops["impaired"] + sum(link.lost for link in lan.links())
+    where: str = lan.stations()[0].port + str(capture.path)
+
 retry(ready, timeout=timedelta(seconds=3))
 retry(ready, timeout_seconds=3)
 log.info(f"{two_machines(server, client)} {driver.out_dir / 'x'} {vlan1.nr + 1} {os.getcwd()}")
