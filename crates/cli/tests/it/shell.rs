@@ -102,6 +102,53 @@ fn a_machine_of_a_running_test_is_entered_by_scripts_and_by_a_terminal() {
 }
 
 #[test]
+fn a_script_gives_its_terminal_to_a_shell_and_takes_it_back() {
+    if !has_agent() {
+        return;
+    }
+    let place = Place::new();
+    place.script(
+        "import sys, termios\n\
+         alice.connect()\n\
+         before = termios.tcgetattr(0)\n\
+         print('give-' + 'over')\n\
+         alice.shell_interact()\n\
+         t.assertEqual(termios.tcgetattr(0), before)\n\
+         t.assertEqual(alice.succeed('cat /tmp/typed'), '33 91\\n')\n\
+         print('taken-' + 'back')\n\
+         t.assertEqual(sys.stdin.readline(), 'a line\\n')\n",
+    );
+    let (mut master, slave) = terminal();
+    let end = || Stdio::from(slave.try_clone().expect("a descriptor"));
+    let log = place.write("log", "");
+    let mut child = place
+        .command(&["run", "--quiet", "test.py"])
+        .stdin(end())
+        .stdout(end())
+        .stderr(File::create(&log).expect("a file"))
+        .spawn()
+        .expect("hotbed starts");
+    expect(&mut master, "give-over");
+    expect(&mut master, "# ");
+    master
+        .write_all(b"stty size > /tmp/typed; tty\r")
+        .expect("a terminal");
+    expect(&mut master, "/dev/pts/");
+    master
+        .write_all(b"sh -c 'echo begun-$((1 + 1)); exec sleep 1000'\r")
+        .expect("a terminal");
+    expect(&mut master, "begun-2\r\n");
+    // Ctrl-C is for the program in the guest.
+    master.write_all(b"\x03exit 6\r").expect("a terminal");
+    expect(&mut master, "taken-back");
+    master.write_all(b"a line\r").expect("a terminal");
+    let status = child.wait().expect("a status");
+    let log = std::fs::read_to_string(log).expect("the log");
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(place.leftovers().is_empty());
+}
+
+#[test]
 fn a_test_that_does_not_run_or_runs_twice_is_told() {
     let place = Place::new();
     place.script("import time\nprint('ready')\ntime.sleep(60)\n");
