@@ -1,12 +1,13 @@
 //! A test's machines and VLANs, the directories they live in, the global timeout and the end of it all.
 //!
-//! - `directories`: where everything is; `reaper`: what cleans up when we cannot; `timeout`: the timer.
+//! - `directories`: where everything is; `reaper`: what cleans up when we cannot; `timeout`: the timer; `vlans`: the switches.
 //!
 //! Invariant: whatever a testbed starts is known to its reaper before the testbed waits for it.
 
 pub(crate) mod directories;
 pub(crate) mod reaper;
 mod timeout;
+mod vlans;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -96,7 +97,7 @@ impl Testbed {
         })?;
         let reaper = Arc::new(reaper);
         // From here on, an early return drops the reaper, which removes the directory.
-        let vlans = start_vlans(&config, &directory, &log)?;
+        let vlans = vlans::start(&config, &directory, &log)?;
         let site = Site::new(Parts {
             out_dir,
             log,
@@ -112,7 +113,7 @@ impl Testbed {
                 .iter()
                 .map(|vlan| (vlan.number(), vlan.stream_socket().to_owned()))
                 .collect(),
-            environment: environment(&vlans),
+            environment: vlans::environment(&vlans),
             hosts: hosts(&config),
             tail: Tail::start()
                 .map_err(Error::host("cannot start the thread that follows consoles"))?,
@@ -400,29 +401,6 @@ impl Drop for Testbed {
     }
 }
 
-fn start_vlans(config: &TestConfig, directory: &Path, log: &Log) -> Result<Vec<Arc<Vlan>>, Error> {
-    for number in &config.vlans {
-        // A client's own socket is beside the switch's: `.12345-12345`, and pids may have seven digits.
-        directories::check_socket_path(
-            &directory
-                .join(format!("vde{number}.ctl"))
-                .join(".1234567-12345"),
-        )?;
-    }
-    log.nested(None, "start all VLans", || {
-        config
-            .vlans
-            .iter()
-            .map(|&number| {
-                let on_it = |machine: &&crate::MachineConfig| machine.vlans.contains(&number);
-                let machines = config.machines.iter().filter(on_it);
-                let machines: Vec<_> = machines.map(|machine| machine.name.as_str()).collect();
-                Vlan::start(number, &machines, directory, log).map(Arc::new)
-            })
-            .collect()
-    })
-}
-
 fn make_machines(
     config: &TestConfig,
     site: &Arc<Site>,
@@ -473,16 +451,6 @@ fn cache(config: &TestConfig, given: Option<PathBuf>) -> Option<PathBuf> {
             .flatten()
             .map(|cache| cache.root().to_owned())
     })
-}
-
-fn environment(vlans: &[Arc<Vlan>]) -> Vec<(String, String)> {
-    let variable = |vlan: &Arc<Vlan>| {
-        (
-            format!("QEMU_VDE_SOCKET_{}", vlan.number()),
-            vlan.socket_dir().to_string_lossy().into_owned(),
-        )
-    };
-    vlans.iter().map(variable).collect()
 }
 
 /// Every machine's addresses with its host name, for `/etc/hosts`.
