@@ -175,6 +175,12 @@ pub(crate) const TABLE: &[Need] = &[
         "a VDE program that Hotbed's switch must serve",
     ),
     need(
+        Probe::Program("dpdk-testpmd"),
+        "dpdk-dev",
+        Purpose::Peers,
+        "a driver that polls Hotbed's vhost-user network ports",
+    ),
+    need(
         Probe::Program("ip"),
         "iproute2",
         Purpose::Peers,

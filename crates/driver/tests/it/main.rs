@@ -21,3 +21,4 @@ mod session;
 mod support;
 mod units;
 mod vde;
+mod vhost_user;

@@ -429,4 +429,7 @@ fn impairments_tags_and_captures_are_for_guests_too() {
     let _ = (GUEST_TSO4, HOST_TSO4);
 }
 
+mod dpdk;
 mod hostile;
+mod uml;
+mod vmm;
