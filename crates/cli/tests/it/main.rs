@@ -18,6 +18,7 @@ mod shell;
 mod signals;
 mod support;
 mod symbols;
+mod systemd;
 mod timeout;
 mod usage;
 mod verdict;
