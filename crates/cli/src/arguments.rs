@@ -102,6 +102,10 @@ pub(crate) struct RunOptions {
     )]
     pub(crate) at_failure: Option<AtFailure>,
 
+    /// Begin with power-on: neither take machines from snapshots of earlier boots nor make any.
+    #[arg(long)]
+    pub(crate) cold: bool,
+
     /// Do not show the lines of the machines' consoles; they are kept all the same.
     #[arg(short, long)]
     pub(crate) quiet: bool,

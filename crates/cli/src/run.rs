@@ -214,6 +214,7 @@ impl Test {
         let mut options = Options::default();
         options.out_dir.clone_from(&self.options.output_directory);
         options.keep_state = self.options.keep_machine_state;
+        options.cold = self.options.cold;
         Testbed::new(self.config.clone(), options, log).map_err(|error| {
             report::error(&error);
             Exit::HostFailed

@@ -95,6 +95,17 @@ fn methods_of_a_machine_give_what_the_nixos_driver_gives() {
 }
 
 #[test]
+fn a_cold_run_has_nothing_to_do_with_snapshots() {
+    let place = Place::new();
+    place.script("alice.succeed('true')\n");
+    let hot = place.run(&["run", "--quiet", "test.py"]);
+    hot.expect(0, &["passed in", "snapshot"]);
+    let cold = place.run(&["run", "--quiet", "--cold", "test.py"]);
+    cold.expect(0, &["passed in", "QEMU running"]);
+    assert!(!cold.stderr.contains("snapshot"), "{cold}");
+}
+
+#[test]
 fn ctrl_c_ends_a_call_that_waits_for_a_guest() {
     let place = Place::new();
     let ended = place.run_script(&format!(
