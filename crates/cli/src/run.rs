@@ -38,6 +38,7 @@ pub(crate) fn run(options: RunOptions) -> Exit {
     let control = test.listen(&testbed);
     let exit = match image::prepare(&testbed, &interpreter) {
         Ok(()) => {
+            testbed.prestart();
             let outcome = hotbed_python::run(
                 &interpreter,
                 RunRequest {

@@ -1,10 +1,12 @@
 //! A test's machines and VLANs, the directories they live in, the global timeout and the end of it all.
 //!
-//! - `directories`: where everything is; `reaper`: what cleans up when we cannot; `timeout`: the timer; `vlans`: the switches.
+//! - `directories`: where everything is; `vlans`: the switches; `reaper`: what cleans up when we cannot; `prestarter`: QEMUs that are
+//!   there before a test needs them; `timeout`: the timer.
 //!
 //! Invariant: whatever a testbed starts is known to its reaper before the testbed waits for it.
 
 pub(crate) mod directories;
+mod prestarter;
 pub(crate) mod reaper;
 mod timeout;
 mod vlans;
@@ -24,6 +26,7 @@ use crate::machine::{Activity, Execute};
 use crate::process::Owner;
 use crate::site::{Parts, Site};
 use crate::{AgentProgram, Call, Error, Log, Machine, TestConfig, Vlan};
+use prestarter::Prestarter;
 use reaper::Reaper;
 use timeout::Timer;
 
@@ -68,6 +71,7 @@ pub struct Testbed {
     machines: Vec<Arc<Machine>>,
     vlans: Vec<Arc<Vlan>>,
     timer: Timer,
+    prestarter: Mutex<Option<Prestarter>>,
     keep_state: bool,
     reaper: Arc<Reaper>,
     stopped: AtomicBool,
@@ -88,7 +92,7 @@ impl Testbed {
         let out_dir = options.out_dir.clone().map_or_else(current, Ok)?;
         let logs = match &options.out_dir {
             Some(out_dir) => out_dir.clone(),
-            None => state_home()?.join("logs").join(config.name()),
+            None => directories::state_home()?.join("logs").join(config.name()),
         };
         let directory = directories::make(options.temporary_root.as_deref())?;
         let reaper = Reaper::start(&directory).map_err(|error| {
@@ -108,7 +112,7 @@ impl Testbed {
                 .unwrap_or_else(|| QEMU.into()),
             agent: AgentProgram::find(options.agent.as_deref())?,
             is_cold: options.cold || crate::machine::hot::is_off(),
-            images: Images::new(cache(&config, options.cache)),
+            images: Images::new(directories::cache(&config, options.cache)),
             vlan_sockets: vlans
                 .iter()
                 .map(|vlan| (vlan.number(), vlan.stream_socket().to_owned()))
@@ -129,6 +133,7 @@ impl Testbed {
             machines,
             vlans,
             timer: Timer::default(),
+            prestarter: Mutex::new(None),
             keep_state: options.keep_state,
             reaper,
             stopped: AtomicBool::new(false),
@@ -331,6 +336,7 @@ impl Testbed {
     fn expire(&self, machines: AtTimeout) {
         let log = &self.site.log;
         let block = log.begin(None, "timeout reached; test terminating...");
+        self.end_prestarter();
         for machine in &self.machines {
             machine.log(&format!(
                 "was {} when the test timed out",
@@ -368,6 +374,7 @@ impl Testbed {
         let log = &self.site.log;
         let block = log.begin(None, "cleanup");
         self.timer.disarm();
+        self.end_prestarter();
         // All at once: each may take its grace.
         std::thread::scope(|scope| {
             for machine in &self.machines {
@@ -419,38 +426,6 @@ fn make_machines(
         Ok(machine)
     };
     config.machines.iter().map(make).collect()
-}
-
-/// `$XDG_STATE_HOME/hotbed`, or where it is by default.
-fn state_home() -> Result<PathBuf, Error> {
-    let absolute = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let base = absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
-    let none = || {
-        Error::Argument(
-            "no place for console logs: give an output directory, or set XDG_STATE_HOME or HOME"
-                .to_owned(),
-        )
-    };
-    Ok(base.ok_or_else(none)?.join("hotbed"))
-}
-
-/// The image cache's folder, for tests that need one.
-fn cache(config: &TestConfig, given: Option<PathBuf>) -> Option<PathBuf> {
-    let needed = config
-        .machines
-        .iter()
-        .any(|machine| matches!(machine.kind, MachineKind::Image(_)));
-    given.or_else(|| {
-        needed
-            .then(|| hotbed_image::Cache::open().ok())
-            .flatten()
-            .map(|cache| cache.root().to_owned())
-    })
 }
 
 /// Every machine's addresses with its host name, for `/etc/hosts`.

@@ -68,7 +68,7 @@ impl Machine {
         &self,
         command: Command,
         sockets: &Sockets,
-        opening: Option<Opening>,
+        opening: Option<&Opening>,
         call: &Call<'_>,
     ) -> Result<Run, Error> {
         *lock(&self.start_command) = shell_words(&command);
@@ -88,7 +88,7 @@ impl Machine {
     pub(super) fn start_qemu(
         &self,
         arguments: Vec<OsString>,
-        opening: Option<Opening>,
+        opening: Option<&Opening>,
         call: &Call<'_>,
     ) -> Result<Run, Error> {
         let mut command = Command::new(&self.site.qemu);
@@ -131,7 +131,7 @@ impl Machine {
     }
 
     /// All that goes into the boot of an image machine.
-    fn image_start(
+    pub(super) fn image_start(
         &self,
         machine: &ImageMachine,
         allow_reboot: bool,

@@ -43,6 +43,8 @@ pub(crate) enum Opening {
     GoesOn,
     /// With this text, which belongs to it.
     Said(Vec<u8>),
+    /// Nobody is to know yet: it is told by [`Boot::open`].
+    Later,
 }
 
 /// Offsets into the file.
@@ -108,14 +110,7 @@ impl ConsoleLog {
         self.advance();
         let mut state = self.state();
         state.boots += 1;
-        if !matches!(opening, Some(Opening::GoesOn)) {
-            state.boot = state.end;
-            state.cursor = state.end;
-        }
-        state.open = true;
-        if let Some(Opening::Said(text)) = opening {
-            writer.write_all(text)?;
-        }
+        state.open_boot(opening, &mut writer)?;
         Ok((
             Boot {
                 console: Arc::clone(self),
@@ -272,7 +267,30 @@ pub(crate) struct Boot {
     number: u64,
 }
 
+impl State {
+    fn open_boot(&mut self, opening: Option<&Opening>, writer: &mut File) -> io::Result<()> {
+        match opening {
+            Some(Opening::Later) => return Ok(()),
+            Some(Opening::GoesOn) => {}
+            _ => (self.boot, self.cursor) = (self.end, self.end),
+        }
+        self.open = true;
+        match opening {
+            Some(Opening::Said(text)) => writer.write_all(text),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Boot {
+    /// Begins a boot of which nobody was to know until now.
+    pub(crate) fn open(&self, opening: &Opening) -> io::Result<()> {
+        let mut writer = File::options().append(true).open(&self.console.path)?;
+        self.console.advance();
+        let mut state = self.console.state();
+        state.open_boot(Some(opening), &mut writer)
+    }
+
     /// Takes it that nobody writes any more.
     pub(crate) fn end(&self) {
         self.console.end_boot(self.number);

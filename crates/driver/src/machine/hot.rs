@@ -4,6 +4,7 @@
 //! - `point`: when a machine is where its snapshot is to be.
 //! - `save`: a machine that has just come up becomes a snapshot, and goes on from it in a new QEMU.
 //! - `restore`: a QEMU that begins from a snapshot; `settle`: what the guest is told then: the time, new random numbers.
+//! - `prestart`: a QEMU that is there before it is needed.
 //! - `clones`: one snapshot of many machines, each of which is told who it is.
 //! - `watch`: waits for a shell that announces itself, so that what is saved is as fresh as it can be.
 //!
@@ -13,6 +14,7 @@ pub(crate) mod clones;
 mod key;
 mod limits;
 mod point;
+pub(crate) mod prestart;
 mod ram;
 mod restore;
 mod save;
@@ -48,6 +50,7 @@ pub(crate) struct Hot {
     phase: Mutex<Phase>,
     changed: Condvar,
     watcher: Mutex<Option<watch::Watcher>>,
+    spare: Mutex<Option<prestart::Spare>>,
     has_said_why_cold: AtomicBool,
 }
 
@@ -139,7 +142,7 @@ impl Hot {
         }
     }
 
-    /// Ends the thread that waits for the machine to come up, if there is one.
+    /// Ends the thread that waits for the machine to come up, and the QEMU that waits for the machine, if there are such.
     pub(crate) fn stop(&self) {
         self.drop_plan();
         let watcher = self
@@ -148,6 +151,8 @@ impl Hot {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         drop(watcher);
+        let spare = self.spare().take();
+        drop(spare);
     }
 }
 
@@ -298,6 +303,8 @@ impl Machine {
         start: &ImageStart<'_>,
         call: &Call<'_>,
     ) -> Result<Run, Error> {
+        // One that waits for a snapshot is of no use.
+        drop(self.take_spare(&[]));
         let plan = plan.filter(|plan| {
             let is_writable = plan.cache.is_writable();
             if !is_writable {

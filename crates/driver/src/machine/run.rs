@@ -78,7 +78,7 @@ pub(crate) struct Start<'s> {
     /// Whether there is a port for an agent.
     pub(crate) agent: bool,
     /// What the console log begins with, when the guest does not begin at power-on.
-    pub(crate) opening: Option<Opening>,
+    pub(crate) opening: Option<&'s Opening>,
 }
 
 impl Run {
@@ -103,10 +103,7 @@ impl Run {
         };
         remove_socket(&sockets.qmp).map_err(Error::host("cannot remove an old socket"))?;
         let failed = || Error::host(format!("cannot write {}", start.console.path().display()));
-        let (boot, output) = start
-            .console
-            .begin_boot(start.opening.as_ref())
-            .map_err(failed())?;
+        let (boot, output) = start.console.begin_boot(start.opening).map_err(failed())?;
         let error_output = output.try_clone().map_err(failed())?;
         command
             .stdin(Stdio::piped())
@@ -125,6 +122,11 @@ impl Run {
             start,
         }
         .finish(&monitor, &shell, agent.as_ref(), since, call)
+    }
+
+    /// Begins the boot of a QEMU that was started before it was needed.
+    pub(crate) fn open_console(&self, opening: &Opening) -> io::Result<()> {
+        self.boot.open(opening)
     }
 
     /// Whether QEMU runs.

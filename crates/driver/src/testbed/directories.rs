@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::Error;
+use crate::config::MachineKind;
+use crate::{Error, TestConfig};
 
 /// The most bytes of a socket's path: what the kernel's `sockaddr_un` takes, and its final zero.
 const SOCKET_PATH_MAX: usize = 107;
@@ -117,4 +118,36 @@ pub(super) fn check_socket_path(path: &Path) -> Result<(), Error> {
         "the socket {} has a path of {length} bytes, and {SOCKET_PATH_MAX} is the most that the system takes: set TMPDIR to a shorter directory, or give the machine a shorter name",
         path.display()
     )))
+}
+
+/// `$XDG_STATE_HOME/hotbed`, or where it is by default.
+pub(super) fn state_home() -> Result<PathBuf, Error> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let base = absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    let none = || {
+        Error::Argument(
+            "no place for console logs: give an output directory, or set XDG_STATE_HOME or HOME"
+                .to_owned(),
+        )
+    };
+    Ok(base.ok_or_else(none)?.join("hotbed"))
+}
+
+/// The image cache's folder, for tests that need one.
+pub(super) fn cache(config: &TestConfig, given: Option<PathBuf>) -> Option<PathBuf> {
+    let needed = config
+        .machines
+        .iter()
+        .any(|machine| matches!(machine.kind, MachineKind::Image(_)));
+    given.or_else(|| {
+        needed
+            .then(|| hotbed_image::Cache::open().ok())
+            .flatten()
+            .map(|cache| cache.root().to_owned())
+    })
 }

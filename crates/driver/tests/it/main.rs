@@ -17,6 +17,7 @@ mod guest;
 mod hot;
 mod leftovers;
 mod power;
+mod prestart;
 mod session;
 mod support;
 mod units;

@@ -54,22 +54,11 @@ impl Machine {
             Console::GoesOn => Opening::GoesOn,
             Console::OfSnapshot => Opening::Said(read_console(&snapshot.path(CONSOLE))?),
         };
-        let mut arguments = plan.arguments.clone();
-        let ram = snapshot.path(RAM);
-        let _copy = if is_writable(&ram) {
-            arguments.extend(memory_arguments(plan.memory, &ram, false));
-            None
-        } else {
-            let copy = Memory::of_copy(&ram, plan.memory, call)?;
-            arguments.extend(memory_arguments(plan.memory, &copy.path(), true));
-            Some(copy)
-        };
-        arguments.extend(["-incoming".into(), "defer".into()]);
         let _admitted = self
             .site
             .admission
             .enter(need(snapshot), &self.site.log, call)?;
-        let mut run = self.start_qemu(arguments, Some(opening), call)?;
+        let mut run = self.start_to_restore(plan, snapshot, &opening, call)?;
         run.lease = Some(snapshot.lease());
         let resumed = self.resume(&run, snapshot, call);
         let resumed = resumed.and_then(|()| match &plan.becomes {
@@ -78,6 +67,27 @@ impl Machine {
         });
         resumed.map_err(|error| self.explain(&run, error))?;
         Ok(run)
+    }
+
+    /// Starts a QEMU that waits for its devices, or takes the one that does.
+    fn start_to_restore(
+        &self,
+        plan: &Plan,
+        snapshot: &Stored,
+        opening: &Opening,
+        call: &Call<'_>,
+    ) -> Result<Run, Error> {
+        if let Some(arguments) = arguments(plan, snapshot) {
+            let Some(run) = self.take_spare(&arguments) else {
+                return self.start_qemu(arguments, Some(opening), call);
+            };
+            run.open_console(opening)
+                .map_err(Error::host("cannot write the console log"))?;
+            return Ok(run);
+        }
+        let copy = Memory::of_copy(&snapshot.path(RAM), plan.memory, call)?;
+        let arguments = arguments_with(plan, &copy.path(), true);
+        self.start_qemu(arguments, Some(opening), call)
     }
 
     fn resume(&self, run: &Run, snapshot: &Stored, call: &Call<'_>) -> Result<(), Error> {
@@ -98,6 +108,19 @@ impl Machine {
             .store(next, std::sync::atomic::Ordering::Release);
         Ok(())
     }
+}
+
+/// QEMU's arguments for a machine that maps a snapshot's memory; `None` when that is in a file that QEMU cannot open.
+pub(super) fn arguments(plan: &Plan, snapshot: &Stored) -> Option<Vec<OsString>> {
+    let ram = snapshot.path(RAM);
+    is_writable(&ram).then(|| arguments_with(plan, &ram, false))
+}
+
+fn arguments_with(plan: &Plan, ram: &Path, shared: bool) -> Vec<OsString> {
+    let mut arguments = plan.arguments.clone();
+    arguments.extend(memory_arguments(plan.memory, ram, shared));
+    arguments.extend(["-incoming".into(), "defer".into()]);
+    arguments
 }
 
 /// Whether a file can be written: QEMU opens it for that, though it changes nothing in one that it maps privately.
