@@ -6,7 +6,7 @@
 //! - [`cache`]: what is kept, and how much room it takes.
 //! - [`nixos`]: the same program as a drop-in `nixos-test-driver`.
 //! - [`image`]: images, built ahead and listed.
-//! - [`bench`]: how long machines take to come up.
+//! - [`bench`](mod@bench): how long machines take to come up.
 //! - [`doctor`]: what this host has, and what is missing.
 //! - [`progress`]: what is shown while images are built.
 //! - [`signals`]: what asks us to end, where no Python runs.
