@@ -35,6 +35,17 @@ impl Accelerator {
             Self::Tcg => "tcg,thread=multi",
         }
     }
+
+    /// What QEMU's `-cpu` takes.
+    ///
+    /// A guest that is told that `rep movsb` and `rep stosb` are fast (`erms`, `fsrm`) copies and clears all its memory by them. The
+    /// translator does them a byte at a time: without, a copy in the guest takes a quarter of the time.
+    fn processor(self) -> &'static str {
+        match self {
+            Self::Kvm => "max",
+            Self::Tcg => "max,-erms,-fsrm",
+        }
+    }
 }
 
 /// The sockets that QEMU and the driver meet at, below a machine's state directory.
@@ -126,7 +137,7 @@ pub(crate) fn image_machine(
     line.add("-M", "q35,suppress-vmdesc=on")
         .add("-global", "migration.send-configuration=off")
         .add("-accel", parts.accelerator.argument())
-        .add("-cpu", "max");
+        .add("-cpu", parts.accelerator.processor());
     line.add("-m", &memory(machine).to_string())
         .add("-smp", &machine.cpus.to_string());
     line.arguments.extend_from_slice(image);

@@ -59,7 +59,7 @@ fn arguments_with(
 fn image_machines_have_the_consoles_and_cards_that_guests_expect() {
     assert_eq!(
         arguments(&machine(), "/t", false),
-        "-name alice -nodefaults -no-user-config -display none -M q35,suppress-vmdesc=on -global migration.send-configuration=off -accel tcg,thread=multi -cpu max -m 256 -smp 2 -kernel k \
+        "-name alice -nodefaults -no-user-config -display none -M q35,suppress-vmdesc=on -global migration.send-configuration=off -accel tcg,thread=multi -cpu max,-erms,-fsrm -m 256 -smp 2 -kernel k \
          -qmp unix:/t/qmp,server=on,wait=off -monitor unix:/t/monitor -chardev socket,id=shell,path=/t/shell \
          -chardev stdio,id=log,signal=off -device virtio-serial-pci,max_ports=2 -device virtconsole,chardev=shell \
          -device virtconsole,chardev=log -device virtio-rng-pci -device vmgenid,guid=auto \
