@@ -5,7 +5,7 @@
     reason = "a bench starts what it measures against"
 )]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 
@@ -82,23 +82,6 @@ impl PlainGuest {
         (status.trim().parse().expect("a status"), {
             output.trim().to_owned()
         })
-    }
-
-    /// Has the shell itself run something that writes so many bytes, and reads them as they come: what the console carries.
-    ///
-    /// # Panics
-    ///
-    /// When they do not come.
-    pub fn read_raw(&mut self, command: &str, len: usize) {
-        self.send(&format!("{command}\n"));
-        let mut buffer = vec![0; 1 << 20];
-        let mut left = len;
-        while left > 0 {
-            let most = left.min(buffer.len());
-            let count = self.shell.read(&mut buffer[..most]).expect("bytes");
-            assert!(count > 0, "the guest died");
-            left -= count;
-        }
     }
 
     fn ask(&mut self, line: &str) -> String {
