@@ -4,6 +4,7 @@
 //! - [`requests`]: what the host asks for.
 //! - [`jobs`]: commands, and the shells that wait for scripts.
 //! - [`watches`] are waits.
+//! - [`settle`]: what is put off until the host was greeted.
 //!
 //! The port and the pipes of commands are watched by edges: what is ready is noted, and used when there is leave and room.
 
@@ -12,7 +13,7 @@ use crate::files::{get::GetFile, put::PutFile};
 use crate::job::Job;
 use crate::port::{OUT_MAX, Port};
 use crate::system::Power;
-use crate::tree::Groups;
+use crate::tree::{Groups, Wanted};
 use crate::zygote::Zygote;
 use hotbed_console::agent::wire::Id;
 use rustix::event::{Timespec, epoll};
@@ -27,9 +28,11 @@ use std::time::{Duration, Instant};
 mod jobs;
 mod requests;
 mod session;
+mod settle;
 mod watches;
 
 use jobs::Detached;
+use settle::Settling;
 use watches::Watching;
 
 /// A port that is not there is looked for at this pace.
@@ -48,8 +51,8 @@ pub(crate) struct Options {
     pub(crate) port: Option<PathBuf>,
     /// Where commands' errors go, if not to the guest's console.
     pub(crate) log: Option<PathBuf>,
-    /// Not to use cgroups.
-    pub(crate) no_groups: bool,
+    /// Whether to use cgroups.
+    pub(crate) groups: Wanted,
 }
 
 /// Something that was asked for and has not ended.
@@ -82,6 +85,9 @@ pub(crate) struct Core {
     detached: Vec<Detached>,
     groups: Groups,
     environment: Environment,
+    settling: Settling,
+    /// How many shells in a row were gone before they had begun.
+    failed_shells: usize,
     children: UnixStream,
     power: Option<Power>,
     last_read: Instant,
@@ -160,12 +166,14 @@ impl Core {
             idle_shells: Vec::new(),
             reserved: jobs::reserve(),
             detached: Vec::new(),
-            groups: Groups::find(!options.no_groups),
+            groups: Groups::new(options.groups),
             environment: if is_test {
                 Environment::own(options.log.as_deref())
             } else {
-                Environment::learn(options.log.as_deref())
+                Environment::of_guest(options.log.as_deref())
             },
+            settling: Settling::new(now),
+            failed_shells: 0,
             children,
             power: None,
             last_read: now,
@@ -182,7 +190,6 @@ impl Core {
     /// The loop itself fails; a guest without an agent goes on.
     pub(crate) fn run(&mut self) -> std::io::Result<()> {
         let mut events = [MaybeUninit::uninit(); 64];
-        self.start_shell();
         loop {
             let now = Instant::now();
             self.open_port(now);
@@ -204,6 +211,7 @@ impl Core {
             self.handle_time(now);
             self.advance(now);
             self.flush();
+            self.prepare_shell();
         }
     }
 
@@ -281,7 +289,13 @@ impl Core {
             .detached
             .iter()
             .filter_map(|detached| detached.deadline);
-        operations.chain(detached).chain(open).chain(quiet).min()
+        let settle = self.settling.wake_at();
+        operations
+            .chain(detached)
+            .chain(open)
+            .chain(quiet)
+            .chain(settle)
+            .min()
     }
 
     /// Does what its time has come for.
@@ -302,6 +316,7 @@ impl Core {
         };
         self.touched.extend(self.operations.iter().filter_map(due));
         self.end_detached(now);
+        self.settle(now);
     }
 
     /// Lets every operation go on that something came for, or that has more to send.

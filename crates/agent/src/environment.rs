@@ -1,5 +1,6 @@
 //! What commands find around them: variables, and where their errors go.
 
+use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
@@ -26,7 +27,12 @@ pub(crate) struct Environment {
     variables: BTreeMap<OsString, OsString>,
     log: Option<File>,
     directory: &'static str,
+    /// What a login shell would add is not known yet.
+    is_profile_unread: bool,
 }
+
+/// What a login shell reads first.
+const PROFILE: &str = "/etc/profile";
 
 /// Where NixOS has its programs.
 const NIXOS: &str = "/run/current-system/sw/bin";
@@ -41,11 +47,13 @@ impl Environment {
             variables: std::env::vars_os().collect(),
             log: log.and_then(open_log),
             directory: find_directory(),
+            is_profile_unread: false,
         }
     }
 
-    /// What a login shell would have in this guest, and its console as the log unless there is another.
-    pub(crate) fn learn(log: Option<&Path>) -> Self {
+    /// What a service has in this guest, and its console as the log unless there is another. What a login shell would add is known
+    /// when the first shell has [read](Self::shell) it.
+    pub(crate) fn of_guest(log: Option<&Path>) -> Self {
         let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         for (name, value) in DEFAULTS {
             if matches!(name, "PATH" | "HOME" | "USER") {
@@ -67,44 +75,67 @@ impl Environment {
         ] {
             variables.remove(&OsString::from(name));
         }
-        let mut environment = Self {
+        Self {
             variables,
             log: log.and_then(open_log).or_else(open_console),
             directory: find_directory(),
-        };
-        if Path::new("/etc/profile").exists() {
-            environment.read_profile();
+            is_profile_unread: Path::new(PROFILE).exists(),
         }
-        environment
     }
 
-    /// Has a shell read `/etc/profile`, and takes over what it exports.
-    fn read_profile(&mut self) {
-        let script =
-            ". /etc/profile >/dev/null 2>&1 </dev/null; PAGER=; exec \"$0\" print-environment";
+    /// Whether what a login shell would add is still to be learned, from a shell that was started with this.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.is_profile_unread
+    }
+
+    /// A bash with this environment, for a program of its language. While the profile is unread, it reads that before: a second bash
+    /// then has what the profile exports, and nothing else of it.
+    pub(crate) fn shell(&self, program: &str) -> Command {
+        const BARE: [&str; 3] = ["--norc", "--noprofile", "-c"];
         let mut command = Command::new("bash");
-        command
-            .args(["--norc", "--noprofile", "-c", script])
-            .arg(format!("/proc/{}/exe", std::process::id()))
-            .stdin(Stdio::null())
-            .stderr(Stdio::null());
+        command.args(BARE);
+        if self.is_profile_unread {
+            let mask = rustix::process::umask(rustix::fs::Mode::empty());
+            rustix::process::umask(mask);
+            let script = format!(
+                ". {PROFILE} >/dev/null 2>&1 </dev/null; PAGER=; umask {:o}; cd {}; exec bash {} \"$0\" bash",
+                mask.bits(),
+                self.directory,
+                BARE.join(" "),
+            );
+            command.arg(script).arg(program);
+        } else {
+            command.arg(program).arg("bash");
+        }
         self.apply(&mut command);
-        let Ok(output) = command.output() else {
+        command
+    }
+
+    /// Takes over what a shell has that has read the profile.
+    pub(crate) fn learn(&mut self, shell: Pid) {
+        self.is_profile_unread = false;
+        let path = format!("/proc/{}/environ", shell.as_raw_nonzero());
+        let Ok(text) = std::fs::read(path) else {
             return;
         };
-        if !output.status.success() || output.stdout.is_empty() {
-            return;
-        }
-        self.variables.clear();
-        for entry in output.stdout.split(|byte| *byte == 0) {
+        let mut variables = BTreeMap::new();
+        for entry in text.split(|byte| *byte == 0) {
             if let Some(at) = entry.iter().position(|byte| *byte == b'=') {
                 let name = OsString::from_vec(entry[..at].to_vec());
                 let value = OsString::from_vec(entry[at + 1..].to_vec());
                 if name != "_" && name != "SHLVL" {
-                    self.variables.insert(name, value);
+                    variables.insert(name, value);
                 }
             }
         }
+        if !variables.is_empty() {
+            self.variables = variables;
+        }
+    }
+
+    /// Does without the profile: no shell survives it.
+    pub(crate) fn skip_profile(&mut self) {
+        self.is_profile_unread = false;
     }
 
     /// Gives a command these variables, and nothing else, and its folder.
@@ -120,20 +151,6 @@ impl Environment {
         let copy = self.log.as_ref().and_then(|log| log.try_clone().ok());
         copy.map_or_else(Stdio::inherit, Stdio::from)
     }
-}
-
-/// Prints the environment, each variable with a NUL at its end.
-pub(crate) fn print() {
-    use std::io::Write as _;
-    use std::os::unix::ffi::OsStrExt as _;
-    let mut text = Vec::new();
-    for (name, value) in std::env::vars_os() {
-        text.extend_from_slice(name.as_bytes());
-        text.push(b'=');
-        text.extend_from_slice(value.as_bytes());
-        text.push(0);
-    }
-    let _ = std::io::stdout().write_all(&text);
 }
 
 fn find_directory() -> &'static str {

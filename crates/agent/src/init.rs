@@ -6,23 +6,30 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions};
 use rustix::system::{RebootCommand, reboot};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What ends so soon after its start is not started again at once.
 const RESPAWN_PAUSE: Duration = Duration::from_secs(1);
 
-/// Where the version 2 cgroup file system goes.
-const CGROUPS: &str = "/sys/fs/cgroup";
+/// No longer than this, the shell leaves the processor to the agent, which says when it does not need it.
+const SHELL_PAUSE: Duration = Duration::from_secs(3);
+
+/// Where the agent says so, an abstract name.
+const NOTIFY: &str = "hotbed-init";
 
 /// A program that is to run as long as the machine does.
 #[derive(Debug)]
 struct Service {
     program: PathBuf,
+    is_agent: bool,
     pid: Option<Pid>,
     start_at: Instant,
+    /// It was started before.
+    has_begun: bool,
 }
 
 /// What a signal to PID 1 asks for: `ctrl-alt-del`, and busybox's `reboot`, `halt` and `poweroff`.
@@ -38,20 +45,24 @@ const SIGNALS: [(i32, Option<RebootCommand>); 5] = [
 pub(crate) fn run() -> ! {
     let _ = reboot(RebootCommand::CadOff);
     let _ = std::env::set_current_dir("/");
-    mount_cgroups();
     let signals = SIGNALS.map(|(signal, _)| listen(signal));
+    let address = SocketAddr::from_abstract_name(NOTIFY);
+    let notify = address.and_then(|address| UnixDatagram::bind_addr(&address));
+    let notify = notify
+        .ok()
+        .filter(|socket| socket.set_nonblocking(true).is_ok());
     let now = Instant::now();
-    let mut services = [PathBuf::from("/sbin/backdoor"), own_program()].map(|program| Service {
-        program,
-        pid: None,
-        start_at: now,
-    });
+    let mut agent = Service::new(own_program(), true, now);
+    // The guest has one processor as a rule, and who boots it waits for the agent.
+    let mut shell = Service::new("/sbin/backdoor".into(), false, now + SHELL_PAUSE);
     loop {
         let now = Instant::now();
-        for service in &mut services {
-            service.start(now);
+        agent.start(now);
+        if agent.pid.is_none() || notify.as_ref().is_none_or(was_told) {
+            shell.begin(now);
         }
-        wait(&signals, &services, now);
+        shell.start(now);
+        wait(&signals, notify.as_ref(), &[&agent, &shell], now);
         for (signal, (_, command)) in signals.iter().zip(SIGNALS) {
             if took(signal.as_ref())
                 && let Some(command) = command
@@ -61,21 +72,43 @@ pub(crate) fn run() -> ! {
             }
         }
         while let Ok(Some((pid, _))) = rustix::process::wait(WaitOptions::NOHANG) {
-            for service in &mut services {
-                service.handle_exit(pid);
-            }
+            agent.handle_exit(pid);
+            shell.handle_exit(pid);
         }
     }
 }
 
 impl Service {
+    fn new(program: PathBuf, is_agent: bool, start_at: Instant) -> Self {
+        Self {
+            program,
+            is_agent,
+            pid: None,
+            start_at,
+            has_begun: false,
+        }
+    }
+
+    /// Has it start now, if it never did.
+    fn begin(&mut self, now: Instant) {
+        if !self.has_begun {
+            self.start_at = now;
+        }
+    }
+
     fn start(&mut self, now: Instant) {
         if self.pid.is_some() || self.start_at > now {
             return;
         }
         self.start_at = now + RESPAWN_PAUSE;
+        self.has_begun = true;
         let mut command = Command::new(&self.program);
         command.stdin(Stdio::null());
+        if self.is_agent {
+            command
+                .arg("--mount-cgroups")
+                .env("NOTIFY_SOCKET", format!("@{NOTIFY}"));
+        }
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         match command.spawn() {
             Ok(child) => self.pid = Some(Pid::from_child(&child)),
@@ -92,8 +125,13 @@ impl Service {
     }
 }
 
-/// Waits for a signal, or until a service is to be started.
-fn wait(signals: &[Option<UnixStream>], services: &[Service], now: Instant) {
+/// Waits for a signal or for word from the agent, or until a service is to be started.
+fn wait(
+    signals: &[Option<UnixStream>],
+    notify: Option<&UnixDatagram>,
+    services: &[&Service],
+    now: Instant,
+) {
     let next = services
         .iter()
         .filter(|service| service.pid.is_none())
@@ -108,6 +146,7 @@ fn wait(signals: &[Option<UnixStream>], services: &[Service], now: Instant) {
         // Without signals, it looks by itself.
         timeout = Some(timeout.unwrap_or(RESPAWN_PAUSE).min(RESPAWN_PAUSE));
     }
+    fds.extend(notify.map(|notify| PollFd::new(notify, PollFlags::IN)));
     let timeout = timeout.map(|timeout| Timespec {
         tv_sec: timeout.as_secs().try_into().unwrap_or(1),
         tv_nsec: timeout.subsec_nanos().into(),
@@ -128,25 +167,14 @@ fn took(signal: Option<&UnixStream>) -> bool {
     signal.is_some_and(|signal| rustix::io::read(signal, &mut bytes).is_ok_and(|len| len > 0))
 }
 
+/// Whether the agent has said that it can do without the processor.
+fn was_told(notify: &UnixDatagram) -> bool {
+    notify.recv(&mut [0; 64]).is_ok()
+}
+
 /// Where we are, by name if we still have one.
 fn own_program() -> PathBuf {
     let link = PathBuf::from("/proc/self/exe");
     let name = std::fs::read_link(&link).ok().filter(|name| name.exists());
     name.unwrap_or(link)
-}
-
-/// Mounts the cgroup file system where nothing is: the agent ends commands by it.
-fn mount_cgroups() {
-    if Path::new(CGROUPS).is_dir() && !Path::new(CGROUPS).join("cgroup.procs").exists() {
-        let flags = rustix::mount::MountFlags::NOSUID
-            | rustix::mount::MountFlags::NODEV
-            | rustix::mount::MountFlags::NOEXEC;
-        let _ = rustix::mount::mount(
-            "cgroup2",
-            CGROUPS,
-            "cgroup2",
-            flags,
-            None::<&std::ffi::CStr>,
-        );
-    }
 }

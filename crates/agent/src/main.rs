@@ -40,10 +40,6 @@ fn main() -> ExitCode {
         ["init"] => init::run(),
         ["pack", path] => files::folder::pack(Path::new(path), std::io::stdout().lock()),
         ["unpack", path, owner @ ..] => unpack(path, owner),
-        ["print-environment"] => {
-            environment::print();
-            return ExitCode::SUCCESS;
-        }
         words => match options(words) {
             Some(options) => core::Core::new(options).and_then(|mut core| core.run()),
             None => {
@@ -77,7 +73,11 @@ fn options(mut words: &[&str]) -> Option<core::Options> {
                 rest
             }
             ["--no-cgroups", rest @ ..] => {
-                options.no_groups = true;
+                options.groups = tree::Wanted::No;
+                rest
+            }
+            ["--mount-cgroups", rest @ ..] => {
+                options.groups = tree::Wanted::Mounted;
                 rest
             }
             _ => return None,

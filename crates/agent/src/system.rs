@@ -16,12 +16,8 @@ pub(crate) enum Power {
 }
 
 /// What this agent can do here, by name.
-pub(crate) fn capabilities(has_groups: bool) -> Vec<String> {
-    let all = [
-        ("bash", has_program("bash")),
-        ("cgroup", has_groups),
-        ("systemd", has_systemd()),
-    ];
+pub(crate) fn capabilities() -> Vec<String> {
+    let all = [("bash", has_program("bash")), ("systemd", has_systemd())];
     all.iter()
         .filter(|(_, has)| *has)
         .map(|(name, _)| (*name).to_owned())

@@ -13,10 +13,24 @@ use std::path::{Path, PathBuf};
 /// How often the processes are looked for anew, until none is left.
 const PASSES_MAX: usize = 64;
 
+/// Which groups there are to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Those that the guest has.
+    #[default]
+    Yes,
+    /// The same, and where nothing is mounted, we do so.
+    Mounted,
+    /// None.
+    No,
+}
+
 /// Where groups are made, if they can be.
 #[derive(Debug)]
 pub(crate) struct Groups {
-    base: Option<PathBuf>,
+    wanted: Wanted,
+    /// None until it was looked for.
+    base: Option<Option<PathBuf>>,
     next: u64,
     /// Groups in which something still runs, whose command has ended.
     left: Vec<PathBuf>,
@@ -26,28 +40,44 @@ pub(crate) struct Groups {
 #[derive(Debug, Default)]
 pub(crate) struct Group(Option<(PathBuf, File)>);
 
+impl Group {
+    /// None at all.
+    pub(crate) const NONE: Self = Self(None);
+}
+
 impl Groups {
-    /// Finds out where groups can be made.
-    pub(crate) fn find(wanted: bool) -> Self {
+    /// Groups that are not looked for yet: the kernel's first ones take it a while.
+    pub(crate) fn new(wanted: Wanted) -> Self {
         Self {
-            base: if wanted { find_base() } else { None },
+            wanted,
+            base: None,
             next: 1,
             left: Vec::new(),
         }
     }
 
-    /// Whether there are groups.
-    pub(crate) fn are_there(&self) -> bool {
-        self.base.is_some()
+    /// Finds out where groups can be made, unless that is known.
+    pub(crate) fn find(&mut self) -> Option<&Path> {
+        let wanted = self.wanted;
+        let base = self.base.get_or_insert_with(|| match wanted {
+            Wanted::No => None,
+            Wanted::Yes => find_base(),
+            Wanted::Mounted => {
+                mount();
+                find_base()
+            }
+        });
+        base.as_deref()
     }
 
     /// Makes a group, and opens the file by which a process joins.
     pub(crate) fn make(&mut self) -> (Group, Option<File>) {
         self.left.retain(|path| std::fs::remove_dir(path).is_err());
-        let Some(base) = &self.base else {
+        let name = format!("hotbed-{}-{}", std::process::id(), self.next);
+        let Some(base) = self.find() else {
             return (Group(None), None);
         };
-        let path = base.join(format!("hotbed-{}-{}", std::process::id(), self.next));
+        let path = base.join(name);
         self.next += 1;
         let opened = std::fs::create_dir(&path).and_then(|()| {
             let procs = path.join("cgroup.procs");
@@ -69,6 +99,20 @@ impl Groups {
         {
             self.left.push(path);
         }
+    }
+}
+
+/// Where the cgroup file system of version 2 goes.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Mounts the cgroup file system where nothing is.
+fn mount() {
+    if Path::new(CGROUPS).is_dir() && !Path::new(CGROUPS).join("cgroup.procs").exists() {
+        let flags = rustix::mount::MountFlags::NOSUID
+            | rustix::mount::MountFlags::NODEV
+            | rustix::mount::MountFlags::NOEXEC;
+        let data = None::<&std::ffi::CStr>;
+        let _ = rustix::mount::mount("cgroup2", CGROUPS, "cgroup2", flags, data);
     }
 }
 

@@ -14,13 +14,14 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::job::output::Output;
 use crate::sys::{Preparation, prepare};
-use crate::tree::{Group, Groups, Tree};
+use crate::tree::{Group, Tree};
 use hotbed_console::agent::wire::{FailureKind, Stderr};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, ftruncate, memfd_create, seek};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// The numbers of a shell's descriptors.
 pub(crate) const NUMBERS: std::ops::Range<i32> = 59..64;
@@ -43,11 +44,14 @@ pub(crate) struct Zygote {
     pub(crate) shell: Pid,
     /// The child that waits for a script, or runs it, once it was asked for.
     child: Option<Pid>,
+    /// It was started with a profile that was unread, and has read it when it has begun.
+    pub(crate) reads_profile: bool,
+    /// It has forked a child, so it is in order.
+    pub(crate) has_begun: bool,
     /// Its pipes are watched.
     pub(crate) is_watched: bool,
     /// The operation whose script runs.
     pub(crate) operation: Option<u32>,
-    pub(crate) group: Group,
     control: OwnedFd,
     pub(crate) said: OwnedFd,
     children: OwnedFd,
@@ -69,11 +73,7 @@ pub(crate) enum Said {
 
 impl Zygote {
     /// Starts a shell; its child will be ready soon.
-    pub(crate) fn start(
-        environment: &Environment,
-        log: Stdio,
-        groups: &mut Groups,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn start(environment: &Environment) -> Result<Self, Failure> {
         let fail = |error: rustix::io::Errno| Failure::os("cannot make a pipe", error);
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(fail);
         let (control_end, control) = pipe()?;
@@ -90,16 +90,12 @@ impl Zygote {
         for fd in [&said, &children, &stdout, &stderr] {
             rustix::io::ioctl_fionbio(fd, true).map_err(fail)?;
         }
-        let mut command = Command::new("bash");
+        let mut command = environment.shell(PROGRAM);
         command
-            .args(["--norc", "--noprofile", "-c", PROGRAM, "bash"])
             .stdin(Stdio::null())
             .stdout(Stdio::from(stdout_end))
-            .stderr(log);
-        environment.apply(&mut command);
-        let (group, cgroup) = groups.make();
+            .stderr(environment.log());
         let preparation = Preparation {
-            cgroup,
             is_subreaper: true,
             descriptors: vec![
                 (control_end, 63),
@@ -111,19 +107,16 @@ impl Zygote {
             ..Preparation::default()
         };
         prepare(&mut command, preparation);
-        let child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) => {
-                groups.release(group);
-                return Err(Failure::os("cannot start bash", error));
-            }
-        };
+        let child = command
+            .spawn()
+            .map_err(|error| Failure::os("cannot start bash", error))?;
         let zygote = Self {
             shell: Pid::from_child(&child),
             child: None,
+            reads_profile: environment.is_unread(),
+            has_begun: false,
             is_watched: false,
             operation: None,
-            group,
             control,
             said,
             children,
@@ -150,8 +143,16 @@ impl Zygote {
             let len = rustix::io::read(&self.children, &mut bytes).unwrap_or(0);
             let text = std::str::from_utf8(&bytes[..len]).unwrap_or_default();
             self.child = text.trim_end().parse().ok().and_then(Pid::from_raw);
+            self.has_begun |= self.child.is_some();
         }
         self.child
+    }
+
+    /// Waits until it has begun, or is gone, for some time at most.
+    pub(crate) fn await_begin(&mut self, patience: Timespec) {
+        let mut fds = [&self.children, &self.said].map(|fd| PollFd::new(fd, PollFlags::IN));
+        let _ = poll(&mut fds, Some(&patience));
+        self.child();
     }
 
     /// Gives the child its script.
@@ -203,7 +204,7 @@ impl Zygote {
     /// All that the shell has started, but not the shell itself.
     pub(crate) fn tree(&self) -> Tree<'_> {
         Tree {
-            group: &self.group,
+            group: &Group::NONE,
             root: Some(self.shell),
             pipes: &self.pipes,
             spare: Some(self.shell),

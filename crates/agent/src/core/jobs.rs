@@ -6,13 +6,22 @@ use crate::job::{Job, Place, Purpose, ShellOutputs, spawn};
 use crate::tree::{Group, Tree};
 use crate::zygote::{self, Said, Zygote};
 use hotbed_console::agent::wire::{Exit, FailureKind, Id, Program};
-use rustix::event::epoll;
+use rustix::event::{Timespec, epoll};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// How many shells wait for scripts at most; beyond that, each script starts a bash of its own.
 const SHELLS_MAX: usize = 4;
+
+/// When so many shells in a row were gone before they had begun, each script has a bash of its own, and says why that does not work.
+const FAILED_SHELLS_MAX: usize = 3;
+
+/// How long what a login shell would have is waited for, where it is needed. A profile that takes longer does without us.
+const PROFILE_PATIENCE: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
 
 /// A script that runs for longer has its output read as it comes.
 const WATCH_AFTER: Duration = Duration::from_millis(10);
@@ -46,11 +55,10 @@ pub(super) fn reserve() -> Vec<OwnedFd> {
 impl Core {
     /// Starts a shell that will wait for a script, and says which.
     pub(super) fn start_shell(&mut self) -> Option<usize> {
-        if self.reserved.len() < zygote::NUMBERS.len() {
+        if self.reserved.len() < zygote::NUMBERS.len() || self.failed_shells >= FAILED_SHELLS_MAX {
             return None;
         }
-        let log = self.environment.log();
-        let shell = Zygote::start(&self.environment, log, &mut self.groups).ok()?;
+        let shell = Zygote::start(&self.environment).ok()?;
         let vacant = self.shells.iter().position(Option::is_none);
         let index = vacant.unwrap_or(self.shells.len());
         let number = u32::try_from(index).ok()?;
@@ -81,15 +89,44 @@ impl Core {
         (count < SHELLS_MAX).then(|| self.start_shell()).flatten()
     }
 
+    /// Learns what a login shell would have, from the first shell that has read it; waits for one if there is none.
+    pub(super) fn learn_environment(&mut self) {
+        if !self.environment.is_unread() {
+            return;
+        }
+        if !self.shells.iter().any(Option::is_some) {
+            self.start_shell();
+        }
+        let shells = self.shells.iter_mut().flatten();
+        if let Some(shell) = shells.into_iter().find(|shell| shell.reads_profile) {
+            if !shell.has_begun {
+                shell.await_begin(PROFILE_PATIENCE);
+            }
+            if shell.has_begun {
+                self.environment.learn(shell.shell);
+                return;
+            }
+        }
+        self.environment.skip_profile();
+    }
+
     fn shell(&mut self, index: usize) -> Option<&mut Zygote> {
         self.shells.get_mut(index).and_then(Option::as_mut)
     }
 
     /// Ends a shell; what it has started and left goes on.
     fn retire_shell(&mut self, index: usize) {
-        if let Some(shell) = self.shells.get_mut(index).and_then(Option::take) {
+        if let Some(mut shell) = self.shells.get_mut(index).and_then(Option::take) {
+            shell.child();
             let _ = rustix::process::kill_process(shell.shell, rustix::process::Signal::KILL);
-            self.groups.release(shell.group);
+            if shell.has_begun {
+                self.failed_shells = 0;
+            } else {
+                self.failed_shells += 1;
+                if shell.reads_profile {
+                    self.environment.skip_profile();
+                }
+            }
         }
         if !self.shells.iter().any(Option::is_some) {
             self.start_shell();
@@ -157,6 +194,7 @@ impl Core {
             let message = "a script of this length cannot have all of this";
             return Err(Failure::new(FailureKind::Unsupported, message));
         }
+        self.learn_environment();
         let own = spawn::start(job, &self.environment, &mut self.groups)?;
         let sources = [Source::JobOutput, Source::JobError];
         for (output, source) in own.outputs.iter().zip(sources) {

@@ -72,10 +72,11 @@ impl Core {
             return;
         };
         self.is_greeted = version == VERSION;
+        self.settling.handle_greeting(Instant::now());
         encode_preamble(session, &mut self.port.out);
         let hello = Event::Hello {
             version: VERSION,
-            capabilities: crate::system::capabilities(self.groups.are_there()),
+            capabilities: crate::system::capabilities(),
             boot_id: crate::system::boot_id(),
         };
         let _ = encode_frame(&hello, &[], &mut self.port.out);

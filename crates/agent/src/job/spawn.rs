@@ -60,7 +60,6 @@ pub(crate) fn start(
         command.current_dir(directory);
     }
     let mut preparation = Preparation {
-        is_subreaper: !groups.are_there(),
         credentials: user.map(|user| user.credentials),
         ..Preparation::default()
     };
@@ -77,6 +76,7 @@ pub(crate) fn start(
             .map_err(|error| Failure::os(tried, error))?,
     }
     let (group, cgroup) = groups.make();
+    preparation.is_subreaper = cgroup.is_none();
     preparation.cgroup = cgroup;
     prepare(&mut command, preparation);
     let child = match command.spawn() {

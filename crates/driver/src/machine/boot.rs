@@ -18,7 +18,7 @@ use super::quoting::{python_bytes, quote};
 use super::run::{Run, Start, quoted_lines};
 use super::{Machine, lock};
 use crate::call::{after, now};
-use crate::config::{ImageKind, ImageMachine, MachineKind};
+use crate::config::{ImageMachine, MachineKind};
 use crate::{AgentProgram, Call, Error};
 
 /// The initramfs of a clone that boots as nobody.
@@ -271,10 +271,10 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether the guest's agent comes up when everything is there that a test may ask for: in `micro`, which starts nothing else. Where
-    /// systemd starts it, it comes long before the shell.
+    /// Whether the guest's agent comes up when everything is there that a test may ask for: in our own images, whose shell starts after
+    /// it. In others, systemd may start it long before the shell.
     fn is_up_with_agent(&self) -> bool {
-        matches!(&self.config.kind, MachineKind::Image(image) if image.image == ImageKind::Micro)
+        matches!(self.config.kind, MachineKind::Image(_))
     }
 
     /// Whether the guest has booted again by itself; if so, its new shell is still to come.
