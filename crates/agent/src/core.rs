@@ -2,7 +2,7 @@
 //!
 //! - [`session`]: the port, and the host at its other end.
 //! - [`requests`]: what the host asks for.
-//! - [`jobs`]: commands, and the shells that wait for scripts.
+//! - [`jobs`]: commands, and the shells that wait for scripts; [`children`]: processes that end, and what they leave.
 //! - [`watches`] are waits.
 //! - [`settle`]: what is put off until the host was greeted.
 //!
@@ -18,13 +18,15 @@ use crate::zygote::Zygote;
 use hotbed_console::agent::wire::Id;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, BTreeSet};
+use rustix::process::Pid;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+mod children;
 mod jobs;
 mod requests;
 mod session;
@@ -83,6 +85,8 @@ pub(crate) struct Core {
     /// Descriptors that keep the numbers of the shells' ones.
     reserved: Vec<OwnedFd>,
     detached: Vec<Detached>,
+    /// Children that belong to no command any more.
+    strays: HashSet<Pid>,
     groups: Groups,
     environment: Environment,
     settling: Settling,
@@ -166,6 +170,7 @@ impl Core {
             idle_shells: Vec::new(),
             reserved: jobs::reserve(),
             detached: Vec::new(),
+            strays: HashSet::new(),
             groups: Groups::new(options.groups),
             environment: if is_test {
                 Environment::own(options.log.as_deref())
@@ -241,7 +246,7 @@ impl Core {
                 );
                 self.read_port(now);
             }
-            Source::Children => self.reap(now),
+            Source::Children => self.reap(),
             Source::ShellSays => self.handle_shell(number as usize, now),
             Source::ShellOutput => {
                 let shell = self

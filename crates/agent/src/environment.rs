@@ -158,7 +158,8 @@ fn find_directory() -> &'static str {
     there.unwrap_or(&"/")
 }
 
-fn open_console() -> Option<File> {
+/// The guest's console, or its log.
+pub(crate) fn open_console() -> Option<File> {
     let paths = ["/dev/console", "/dev/kmsg"];
     paths.iter().find_map(|path| open_log(Path::new(path)))
 }

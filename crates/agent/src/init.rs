@@ -1,11 +1,15 @@
-//! PID 1 of a small guest: it reaps, keeps the backdoor shell and the agent running, and turns the machine off.
+//! PID 1 of a small guest: it reaps, keeps the agent and the backdoor shell running, and turns the machine off.
 //!
 //! The agent is a process of its own, so that nothing that it does can end PID 1, which would be a panic of the kernel.
 
+use crate::environment::open_console;
+use crate::port::Port;
+use hotbed_console::agent::wire::encode_preamble;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, WaitOptions, WaitStatus};
 use rustix::system::{RebootCommand, reboot};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use std::io::Write as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::PathBuf;
@@ -71,8 +75,10 @@ pub(crate) fn run() -> ! {
                 let _ = reboot(command);
             }
         }
-        while let Ok(Some((pid, _))) = rustix::process::wait(WaitOptions::NOHANG) {
-            agent.handle_exit(pid);
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if agent.handle_exit(pid) {
+                clear_up(status, shell.pid);
+            }
             shell.handle_exit(pid);
         }
     }
@@ -104,24 +110,53 @@ impl Service {
         self.has_begun = true;
         let mut command = Command::new(&self.program);
         command.stdin(Stdio::null());
+        // We have none: there was no console yet when the kernel started us.
+        command.stderr(open_console().map_or_else(Stdio::null, Stdio::from));
         if self.is_agent {
             command
                 .arg("--mount-cgroups")
                 .env("NOTIFY_SOCKET", format!("@{NOTIFY}"));
+        } else {
+            // What has no parent but us is the agent's, so that it can end with the agent.
+            crate::sys::take_in_orphans(&mut command);
         }
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         match command.spawn() {
             Ok(child) => self.pid = Some(Pid::from_child(&child)),
-            Err(error) => {
-                crate::tree::complain(&format!("cannot start {}: {error}", self.program.display()))
-            }
+            Err(error) => complain(&format!("cannot start {}: {error}", self.program.display())),
         }
     }
 
-    fn handle_exit(&mut self, pid: Pid) {
-        if self.pid == Some(pid) {
+    /// Takes note of a process that has ended; says whether it was this one.
+    fn handle_exit(&mut self, pid: Pid) -> bool {
+        let is_this = self.pid == Some(pid);
+        if is_this {
             self.pid = None;
         }
+        is_this
+    }
+}
+
+/// The agent has ended, which it never should: what it has started ends, too, and the host learns that nothing of it will be answered.
+fn clear_up(status: WaitStatus, shell: Option<Pid>) {
+    let how = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("with status {code}"),
+        (None, signal) => format!("by signal {}", signal.unwrap_or_default()),
+    };
+    complain(&format!(
+        "the agent has ended {how}; what it had started is killed, and it starts anew"
+    ));
+    crate::tree::kill_below(&[rustix::process::getpid()], shell);
+    let mut port = Port::new(None);
+    if port.open() {
+        encode_preamble(0, &mut port.out);
+        port.flush();
+    }
+}
+
+fn complain(message: &str) {
+    if let Some(mut console) = open_console() {
+        let _ = writeln!(console, "hotbed-agent: {message}");
     }
 }
 

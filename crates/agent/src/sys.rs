@@ -39,6 +39,14 @@ pub(crate) fn prepare(command: &mut Command, preparation: Preparation) {
     unsafe { command.pre_exec(steps) };
 }
 
+/// Has a child take in the orphans below it.
+pub(crate) fn take_in_orphans(command: &mut Command) {
+    let step = || process::set_child_subreaper(Some(process::getpid())).map_err(Into::into);
+    // SAFETY: `pre_exec` runs the closure in a forked child, where only what is async-signal-safe may be called.
+    // - The closure makes two system calls, through rustix, which neither allocates nor locks there.
+    unsafe { command.pre_exec(step) };
+}
+
 fn steps(preparation: &Preparation) -> Result<(), Errno> {
     process::setsid()?;
     if let Some(procs) = &preparation.cgroup {
@@ -58,6 +66,8 @@ fn steps(preparation: &Preparation) -> Result<(), Errno> {
         thread::set_thread_res_gid(credentials.gid, credentials.gid, credentials.gid)?;
         thread::set_thread_res_uid(credentials.uid, credentials.uid, credentials.uid)?;
     }
+    // It does not outlive us. Another user would end that, so it comes last.
+    process::set_parent_process_death_signal(Some(process::Signal::KILL))?;
     Ok(())
 }
 

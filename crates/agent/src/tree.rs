@@ -1,7 +1,8 @@
 //! All processes that a command has started, and how they end: also those that left its process group or its session.
 //!
-//! Where there is a cgroup (version 2) file system, each command gets a group, and the kernel ends all in it at once. Elsewhere, they are
-//! looked for in `/proc`: descendants, members of the session, and whoever holds the command's pipes.
+//! Where there is a cgroup (version 2) file system, each command with a process of its own gets a group, and the kernel ends all in it at
+//! once. Elsewhere, its process takes in the orphans below it (`PR_SET_CHILD_SUBREAPER`), as we take in what it leaves when it ends: so
+//! all are found in `/proc`, wherever they went.
 
 use rustix::process::{Pid, Signal};
 use std::collections::BTreeSet;
@@ -139,114 +140,152 @@ fn find_base() -> Option<PathBuf> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tree<'a> {
     pub(crate) group: &'a Group,
-    /// The process at the root, if it is there: also the number of its session.
+    /// The process at the root, if it is there. Without a group, orphans below it become its children.
     pub(crate) root: Option<Pid>,
-    /// The inodes of the pipes that it writes to.
-    pub(crate) pipes: &'a [u64],
+    /// Without a group: what the root has left, when it has ended.
+    pub(crate) orphans: &'a [Pid],
     /// Not to be touched: the shell that waits for the command.
     pub(crate) spare: Option<Pid>,
 }
 
 impl Tree<'_> {
-    /// Ends all processes.
+    /// Ends all processes, also one that is to be spared otherwise.
     pub(crate) fn kill(&self) {
-        if let (Some((path, _)), None) = (&self.group.0, self.spare)
+        if let Some((path, _)) = &self.group.0
             && std::fs::write(path.join("cgroup.kill"), "1").is_ok()
         {
             return;
         }
-        for _ in 0..PASSES_MAX {
-            if self.signal(Signal::KILL) == 0 {
-                return;
-            }
-        }
+        kill_below(&self.roots(), None);
     }
 
-    /// Sends a signal to all processes, and says to how many.
-    pub(crate) fn signal(&self, signal: Signal) -> usize {
-        let all = self.all();
-        for pid in &all {
-            let _ = rustix::process::kill_process(*pid, signal);
-        }
-        all.len()
-    }
-
-    /// Whether there is a process beside the one that is to be spared.
-    pub(crate) fn has_left(&self) -> bool {
-        match &self.group.0 {
-            Some(_) => !self.members().is_empty(),
-            None => self.has_children(),
+    /// Sends a signal to all processes.
+    pub(crate) fn signal(&self, signal: Signal) {
+        for pid in self.all() {
+            let _ = rustix::process::kill_process(pid, signal);
         }
     }
 
     /// Whether the spared process has children. All that is left is below it: orphans become its children.
-    fn has_children(&self) -> bool {
-        let list = self.spare.and_then(|spare| {
-            let pid = spare.as_raw_nonzero();
-            std::fs::read(format!("/proc/{pid}/task/{pid}/children")).ok()
-        });
-        list.map_or_else(|| !self.all().is_empty(), |list| !list.is_empty())
+    pub(crate) fn has_left(&self) -> bool {
+        self.spare.is_some_and(|spare| !children(spare).is_empty())
     }
 
-    /// The processes of the group, but the one that is to be spared.
-    fn members(&self) -> Vec<Pid> {
-        let Some((_, list)) = &self.group.0 else {
-            return Vec::new();
-        };
-        let mut bytes = Vec::new();
-        let mut piece = [0; 4096];
-        while let Ok(len) = list.read_at(&mut piece, bytes.len() as u64)
-            && len > 0
-        {
-            bytes.extend_from_slice(&piece[..len]);
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let pids = text
-            .lines()
-            .filter_map(|line| Pid::from_raw(line.parse().ok()?));
-        pids.filter(|pid| Some(*pid) != self.spare).collect()
+    /// Whether a process that is left still holds one of these pipes.
+    pub(crate) fn holds_pipe(&self, pipes: &[u64]) -> bool {
+        self.all().iter().any(|pid| holds(pid.as_raw_pid(), pipes))
     }
 
-    fn all(&self) -> Vec<Pid> {
-        let mut all: BTreeSet<i32> = self.members().iter().map(|pid| pid.as_raw_pid()).collect();
-        if self.group.0.is_none() {
-            let table = processes();
-            let root = self.root.map_or(0, |pid| pid.as_raw_pid());
-            // We hold the other ends of the pipes, and have all commands as children.
-            let own = rustix::process::getpid().as_raw_pid();
-            let is_seed = |process: &Process| {
-                process.pid != own
-                    && (root != 0 && (process.pid == root || process.session == root)
-                        || (!self.pipes.is_empty() && holds(process.pid, self.pipes)))
-            };
-            all.extend(
-                table
-                    .iter()
-                    .filter(|process| is_seed(process))
-                    .map(|process| process.pid),
-            );
-            let mut more = true;
-            while std::mem::take(&mut more) {
-                for process in &table {
-                    if all.contains(&process.parent) {
-                        more |= all.insert(process.pid);
-                    }
-                }
-            }
-        }
-        let own = rustix::process::getpid();
-        all.into_iter()
-            .filter_map(Pid::from_raw)
-            .filter(|pid| Some(*pid) != self.spare && *pid != own && !pid.is_init())
+    fn roots(&self) -> Vec<Pid> {
+        self.root
+            .into_iter()
+            .chain(self.orphans.iter().copied())
             .collect()
     }
 
-    /// Whether a process that is left still holds one of the pipes.
-    pub(crate) fn holds_pipe(&self) -> bool {
-        self.all()
-            .iter()
-            .any(|pid| holds(pid.as_raw_pid(), self.pipes))
+    fn all(&self) -> Vec<Pid> {
+        let mut all = match &self.group.0 {
+            Some((_, list)) => members(list),
+            None => {
+                let roots = self.roots();
+                let mut all = below(&roots, None);
+                all.extend(roots);
+                all
+            }
+        };
+        all.retain(|pid| Some(*pid) != self.spare);
+        all
     }
+}
+
+/// Ends these processes and all below them, but not `spare` and what is below that.
+///
+/// Each of them takes in the orphans below it, or is ourselves, who do. So they go last, and stand still until then: whatever is started
+/// meanwhile is found in the next pass, and what was killed starts nothing.
+pub(crate) fn kill_below(roots: &[Pid], spare: Option<Pid>) {
+    let own = rustix::process::getpid();
+    let others = || roots.iter().filter(|root| **root != own);
+    for root in others() {
+        let _ = rustix::process::kill_process(*root, Signal::STOP);
+    }
+    let mut killed = BTreeSet::new();
+    for _ in 0..PASSES_MAX {
+        let mut is_new = false;
+        for pid in below(roots, spare) {
+            if killed.insert(pid.as_raw_pid()) {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                is_new = true;
+            }
+        }
+        if !is_new {
+            break;
+        }
+    }
+    for root in others() {
+        let _ = rustix::process::kill_process(*root, Signal::KILL);
+    }
+}
+
+/// The processes of a group.
+fn members(list: &File) -> Vec<Pid> {
+    let mut bytes = Vec::new();
+    let mut piece = [0; 4096];
+    while let Ok(len) = list.read_at(&mut piece, bytes.len() as u64)
+        && len > 0
+    {
+        bytes.extend_from_slice(&piece[..len]);
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let pids = text.lines().filter_map(|line| line.parse().ok());
+    pids.filter_map(Pid::from_raw).collect()
+}
+
+/// The processes below these, but for `spare` and what is below that.
+fn below(roots: &[Pid], spare: Option<Pid>) -> Vec<Pid> {
+    let table = processes();
+    let mut known: BTreeSet<i32> = roots.iter().map(|pid| pid.as_raw_pid()).collect();
+    let spare = spare.map(|pid| pid.as_raw_pid());
+    let mut found = Vec::new();
+    let mut before = 0;
+    while before < known.len() {
+        before = known.len();
+        for process in &table {
+            if known.contains(&process.parent)
+                && Some(process.pid) != spare
+                && known.insert(process.pid)
+            {
+                found.push(process.pid);
+            }
+        }
+    }
+    found.into_iter().filter_map(Pid::from_raw).collect()
+}
+
+/// The children of a process that are not dead.
+pub(crate) fn children(pid: Pid) -> Vec<Pid> {
+    let raw = pid.as_raw_pid();
+    let list = std::fs::read_to_string(format!("/proc/{raw}/task/{raw}/children"));
+    let all: Vec<i32> = match list {
+        Ok(list) => {
+            let pids = list.split_ascii_whitespace();
+            pids.filter_map(|pid| pid.parse().ok()).collect()
+        }
+        // The kernel was built without that.
+        Err(_) => {
+            let table = processes();
+            let children = table.iter().filter(|process| process.parent == raw);
+            children.map(|process| process.pid).collect()
+        }
+    };
+    all.into_iter()
+        .filter(|pid| process(*pid).is_some())
+        .filter_map(Pid::from_raw)
+        .collect()
+}
+
+/// The session of a process.
+pub(crate) fn session(pid: Pid) -> Option<Pid> {
+    process(pid.as_raw_pid()).and_then(|process| Pid::from_raw(process.session))
 }
 
 struct Process {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use hotbed_console::agent::wire::{FailureKind, Wait};
 use rustix::event::epoll;
+use rustix::process::Pid;
 
 use crate::failure::Failure;
 
@@ -47,6 +48,11 @@ pub(crate) trait Watch {
     ///
     /// When it can not happen any more, or can not be found out.
     fn poll(&mut self, now: Instant) -> Result<Option<String>, Failure>;
+
+    /// The process that helps it, if there is one.
+    fn child(&self) -> Option<Pid> {
+        None
+    }
 }
 
 /// Begins to wait. The caller polls the watch at once.

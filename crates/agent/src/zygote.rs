@@ -206,7 +206,7 @@ impl Zygote {
         Tree {
             group: &Group::NONE,
             root: Some(self.shell),
-            pipes: &self.pipes,
+            orphans: &[],
             spare: Some(self.shell),
         }
     }

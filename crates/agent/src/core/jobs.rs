@@ -7,7 +7,7 @@ use crate::tree::{Group, Tree};
 use crate::zygote::{self, Said, Zygote};
 use hotbed_console::agent::wire::{Exit, FailureKind, Id, Program};
 use rustix::event::{Timespec, epoll};
-use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::process::Pid;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,8 @@ const ARGUMENT_MAX: usize = 120 << 10;
 #[derive(Debug)]
 pub(super) struct Detached {
     pub(super) deadline: Option<Instant>,
-    pid: Pid,
-    group: Group,
+    pub(super) pid: Pid,
+    pub(super) group: Group,
 }
 
 /// Keeps the numbers that a shell's descriptors have for itself.
@@ -257,36 +257,6 @@ impl Core {
         }
     }
 
-    /// Takes note of processes that have ended.
-    pub(super) fn reap(&mut self, _now: Instant) {
-        let mut bytes = [0; 64];
-        while rustix::io::read(&self.children, &mut bytes).is_ok_and(|len| len > 0) {}
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            self.handle_exit(pid, status);
-        }
-    }
-
-    fn handle_exit(&mut self, pid: Pid, status: WaitStatus) {
-        for (id, operation) in &mut self.operations {
-            if let Operation::Job(job) = operation
-                && let Place::Own(own) = &job.place
-                && own.pid == pid
-            {
-                job.exit.get_or_insert(exit(status));
-                self.touched.insert(*id);
-                return;
-            }
-        }
-        if let Some(at) = self
-            .detached
-            .iter()
-            .position(|detached| detached.pid == pid)
-        {
-            let detached = self.detached.swap_remove(at);
-            self.groups.release(detached.group);
-        }
-    }
-
     /// Lets a job go on; gives it back unless it is over.
     pub(super) fn advance_job(&mut self, mut job: Box<Job>, now: Instant) -> Option<Box<Job>> {
         if job.killed.is_none() && job.deadline.is_some_and(|deadline| deadline <= now) {
@@ -390,7 +360,7 @@ impl Core {
         }
         let tree = shell.tree();
         job.leaves_something = tree.has_left();
-        let is_held = job.leaves_something && tree.holds_pipe();
+        let is_held = job.leaves_something && tree.holds_pipe(&shell.pipes);
         if is_held {
             job.look_again(now);
         }
@@ -413,7 +383,10 @@ impl Core {
                     self.idle_shells.push(index);
                 }
             }
-            Place::Own(own) => self.groups.release(own.group),
+            Place::Own(own) => {
+                self.strays.extend(own.orphans);
+                self.groups.release(own.group);
+            }
             Place::Pause { .. } => {}
         }
     }
@@ -424,11 +397,7 @@ impl Core {
             Place::Own(own) => own.tree().kill(),
             Place::Shell(index) => {
                 if let Some(shell) = self.shells.get(*index).and_then(Option::as_ref) {
-                    let tree = Tree {
-                        spare: None,
-                        ..shell.tree()
-                    };
-                    tree.kill();
+                    shell.tree().kill();
                 }
             }
             Place::Pause { .. } => {}
@@ -451,7 +420,7 @@ impl Core {
                 let tree = Tree {
                     group: &detached.group,
                     root: Some(detached.pid),
-                    pipes: &[],
+                    orphans: &[],
                     spare: None,
                 };
                 tree.kill();
@@ -468,14 +437,6 @@ impl Core {
             let shell = shell.map(|shell| (shell.child(), shell.tree()));
             job.signal(signal, tree, shell);
         }
-    }
-}
-
-fn exit(status: WaitStatus) -> Exit {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Exit::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
-        (None, Some(signal)) => Exit::Signal(u8::try_from(signal).unwrap_or(u8::MAX)),
-        (None, None) => Exit::Code(u8::MAX),
     }
 }
 

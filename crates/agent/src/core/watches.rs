@@ -7,6 +7,7 @@ use crate::wait::{self, Watch};
 use hotbed_console::agent::wire::{Event, FailureKind, Id, Wait};
 use rustix::event::epoll;
 use rustix::io::Errno;
+use rustix::process::Pid;
 use std::time::{Duration, Instant};
 
 /// A wait.
@@ -17,6 +18,11 @@ pub(super) struct Watching {
 }
 
 impl Watching {
+    /// The process that helps it, if there is one.
+    pub(super) fn child(&self) -> Option<Pid> {
+        self.watch.child()
+    }
+
     /// When to look again at the latest.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         [self.deadline, self.look_at].into_iter().flatten().min()

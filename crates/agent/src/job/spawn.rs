@@ -21,9 +21,12 @@ use std::process::{Command, Stdio};
 #[derive(Debug)]
 pub(crate) struct Own {
     pub(crate) pid: Pid,
+    /// The process has ended, and its number may be another's.
+    pub(crate) has_ended: bool,
+    /// What it has left, where there are no groups.
+    pub(crate) orphans: Vec<Pid>,
     pub(crate) group: Group,
     pub(crate) outputs: [Option<Output>; 2],
-    pipes: Vec<u64>,
     terminal: Option<OwnedFd>,
 }
 
@@ -32,8 +35,8 @@ impl Own {
     pub(crate) fn tree(&self) -> Tree<'_> {
         Tree {
             group: &self.group,
-            root: Some(self.pid),
-            pipes: &self.pipes,
+            root: (!self.has_ended).then_some(self.pid),
+            orphans: &self.orphans,
             spare: None,
         }
     }
@@ -93,9 +96,10 @@ pub(crate) fn start(
     }
     Ok(Own {
         pid: Pid::from_child(&child),
+        has_ended: false,
+        orphans: Vec::new(),
         group,
         outputs: ends.outputs,
-        pipes: ends.pipes,
         terminal: ends.terminal,
     })
 }
@@ -146,7 +150,6 @@ struct Ends {
     outputs: [Option<Output>; 2],
     input: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
-    pipes: Vec<u64>,
 }
 
 impl Ends {
@@ -206,7 +209,6 @@ impl Ends {
     fn output(&mut self, index: usize) -> Result<OwnedFd, Errno> {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
-        self.pipes.push(rustix::fs::fstat(&ours)?.st_ino);
         self.outputs[index] = Some(Output::new(ours));
         Ok(theirs)
     }

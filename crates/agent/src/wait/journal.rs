@@ -115,6 +115,7 @@ fn wall_clock() -> String {
 #[derive(Debug)]
 struct JournalWatch {
     pattern: Regex,
+    pid: Pid,
     /// Held, for it ends with this.
     _process: Process,
     output: OwnedFd,
@@ -169,6 +170,7 @@ impl JournalWatch {
         }
         Ok(Self {
             pattern,
+            pid,
             _process: process,
             output,
             complaints,
@@ -199,6 +201,10 @@ impl Watch for JournalWatch {
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(error) => Err(Failure::os("cannot read from journalctl", error)),
         }
+    }
+
+    fn child(&self) -> Option<Pid> {
+        Some(self.pid)
     }
 }
 

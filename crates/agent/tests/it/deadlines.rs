@@ -156,3 +156,90 @@ fn the_end_of_a_session_ends_its_commands() {
     }
     assert_eq!(run(&agent, "echo fine").text(), "fine\n");
 }
+
+/// Waits until a process is gone.
+fn await_end(pid: &str, what: &str) {
+    let until = soon();
+    while is_there(pid) {
+        assert!(Instant::now() < until, "{what} ({pid}) is left");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_a_command_left_before_it_ended_is_killed_with_the_rest_of_it() {
+    for options in [&[][..], &["--no-cgroups"]] {
+        let guest = Guest::start(options);
+        let agent = guest.connect();
+        let path = guest.path("pid");
+        // The command ends, but not its output; a daemon of it has no part in that.
+        let text = format!(
+            "echo $$ >/dev/null; setsid sh -c 'echo $$ >{path}; sleep 600 >/dev/null 2>&1; :' >/dev/null 2>&1 & \
+             until test -s {path}; do sleep 0.01; done; sleep 600 & exit 0"
+        );
+        let running = agent.start(&script(&text), text.as_bytes()).unwrap();
+        let pid = running.pid(soon()).unwrap().unwrap().to_string();
+        await_end(&pid, "the command");
+        let daemon = std::fs::read_to_string(&path).unwrap();
+        assert!(is_there(daemon.trim()));
+        running.cancel();
+        finish(&running);
+        await_end(daemon.trim(), "its daemon");
+        assert_eq!(run(&agent, "echo fine").text(), "fine\n");
+    }
+}
+
+#[test]
+fn what_a_command_left_goes_on_when_that_is_over() {
+    for options in [&[][..], &["--no-cgroups"]] {
+        let guest = Guest::start(options);
+        let agent = guest.connect();
+        let path = guest.path("pid");
+        let text = format!(
+            "echo $$ >/dev/null; setsid sh -c 'echo $$ >{path}; exec sleep 600' >/dev/null 2>&1 & \
+             until test -s {path}; do sleep 0.01; done"
+        );
+        let outcome = run(&agent, &text);
+        assert_eq!(outcome.ended.exit, Exit::Code(0));
+        let text = "echo $$ >/dev/null; sleep 600 & exit 0";
+        let other = agent.start(&script(text), text.as_bytes()).unwrap();
+        let pid = other.pid(soon()).unwrap().unwrap().to_string();
+        await_end(&pid, "the command");
+        other.cancel();
+        finish(&other);
+        let daemon = std::fs::read_to_string(&path).unwrap();
+        assert!(is_there(daemon.trim()), "it was killed with another");
+        // Not even with the session.
+        drop((other, agent));
+        let agent = guest.connect();
+        assert_eq!(
+            run(&agent, &format!("kill {}", daemon.trim())).ended.exit,
+            Exit::Code(0)
+        );
+        await_end(daemon.trim(), "what was told to end");
+    }
+}
+
+#[test]
+fn programs_and_shells_do_not_outlive_an_agent_that_is_killed() {
+    let mut guest = Guest::start(&[]);
+    let agent = guest.connect();
+    let start = |text: &str| {
+        let running = agent.start(&script(text), text.as_bytes()).unwrap();
+        running.poll_output(soon()).unwrap();
+        let pid = running.pid(soon()).unwrap().unwrap();
+        (running, pid.to_string())
+    };
+    let (own, program) = start("echo $$; exec sleep 600");
+    let (shared, child) = start("echo ready; exec sleep 600");
+    let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+    let shell = stat.split(' ').nth(3).unwrap();
+    guest.process.kill().unwrap();
+    guest.process.wait().unwrap();
+    await_end(&program, "a program");
+    await_end(shell, "a shell");
+    drop((own, shared));
+    // Whoever has started the agent ends what is below that: systemd, and PID 1 of micro.
+    let child = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+}

@@ -13,7 +13,7 @@ pub enum Error {
     /// The stream ended: QEMU is gone, or it closed the port.
     #[error("the agent's port was closed")]
     Closed,
-    /// The agent began anew, so what was asked of it before will never be answered: the guest rebooted.
+    /// The agent began anew, so what was asked of it before will never be answered: the guest rebooted, or the agent failed.
     #[error("the agent in the guest was started anew")]
     Restarted,
     /// The guest does not speak the protocol.

@@ -278,7 +278,9 @@ impl Conversation<'_> {
     pub(crate) fn failed(&self, error: AgentError) -> Error {
         let name = self.machine.name();
         match error {
-            AgentError::Restarted => Error::Runtime(format!("{name} started anew: {error}")),
+            AgentError::Restarted => Error::Runtime(format!(
+                "the agent of {name} started anew, so what became of this is not known: the machine has rebooted, or the agent failed (its console says so then)"
+            )),
             AgentError::NotReady => {
                 self.run.connected.store(false, Ordering::Release);
                 Error::Runtime(format!("the agent of {name} is not there: {error}"))
