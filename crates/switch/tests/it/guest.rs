@@ -400,7 +400,6 @@ impl Guest {
     }
 
     /// Takes the frames that are there and looks at none; gives how many buffers they had. For a guest that only counts.
-    #[cfg_attr(test, expect(dead_code, reason = "a bench's"))]
     pub(crate) fn swallow(&mut self) -> u64 {
         let mut count = 0;
         while let Some((index, _)) = self.take_used(RECEIVE) {

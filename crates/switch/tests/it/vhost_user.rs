@@ -144,6 +144,85 @@ fn frames_of_a_guest_keep_their_order_whichever_way_they_go() {
 }
 
 #[test]
+fn frames_of_any_length_come_whole_and_all_of_them() {
+    let lan = Lan::start();
+    let long = Options {
+        transmit_len: 70_000,
+        ..Options::default()
+    };
+    let mut a = guest(&lan, "a", long);
+    let mut b = guest(&lan, "b", Options::default());
+    let c = lan.client("c");
+    introduce(&mut b, B);
+    a.recv();
+    c.recv();
+    // Jumbo frames, as long as IP can be, and as long as may be at all: straight to a guest, and by way of a copy.
+    for len in [1501, 9000, 65_535, 69_618] {
+        for target in [B, ALL] {
+            let sent = frame(target, A, &numbers(len));
+            a.send(&sent);
+            assert!(b.recv() == sent, "{len} bytes to {target}");
+        }
+        assert!(c.recv() == frame(ALL, A, &numbers(len)), "{len} bytes");
+        c.send(&frame(B, C, &numbers(len)));
+        assert!(b.recv() == frame(B, C, &numbers(len)), "{len} bytes from c");
+    }
+    let (mut sent, mut received) = (0, 0);
+    while received < 10_000 {
+        while sent < 10_000.min(received + 32) {
+            a.send(&frame(B, A, b"one of many"));
+            sent += 1;
+        }
+        received += b.swallow();
+    }
+    assert_eq!(
+        (received, lan.switch.totals().counters.drops.total()),
+        (10_000, 0)
+    );
+}
+
+/// A VXLAN datagram from A to B, as a guest makes it that has a tunnel of its own: the inner frame's checksum is there, the outer
+/// one's is left to the card, or it is left out.
+#[test]
+fn tunnel_of_a_guest_passes() {
+    let lan = Lan::start();
+    let mut a = guest(&lan, "a", Options::default());
+    let mut b = guest(&lan, "b", Options::default());
+    let c = lan.client("c");
+    introduce(&mut b, B);
+    a.recv();
+    c.recv();
+    let inner = frame(C, A, &numbers(1400));
+    let mut ip = vec![0x45, 0];
+    ip.extend(
+        u16::try_from(20 + 8 + 8 + inner.len())
+            .unwrap()
+            .to_be_bytes(),
+    );
+    ip.extend([0, 9, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    let len = u16::try_from(8 + 8 + inner.len()).unwrap().to_be_bytes();
+    let pseudo = fold(sum(&ip[12..]) + 17 + u32::from(u16::from_be_bytes(len)));
+    let ip_sum = !fold(sum(&ip));
+    ip[10..12].copy_from_slice(&ip_sum.to_be_bytes());
+    let udp = [&[0xc0, 0, 0x12, 0xb5], &len[..], &pseudo.to_be_bytes()].concat();
+    let vxlan = [8, 0, 0, 0, 0, 0, 42, 0];
+    let outer = [&B.0[..], &A.0, &[0x08, 0x00], &ip, &udp, &vxlan, &inner].concat();
+    let header = [1, 0, 0, 0, 0, 0, 34, 0, 6, 0, 0, 0];
+    a.send_with(&header, &outer);
+    let (found, whole) = b.recv_with_header();
+    assert!(found[..10] == header[..10] && whole == outer, "as it was");
+    let mut to_all = outer.clone();
+    to_all[..6].copy_from_slice(&ALL.0);
+    a.send_with(&header, &to_all);
+    for got in [b.recv(), c.recv()] {
+        let len = u32::try_from(got.len() - 34).unwrap();
+        let pseudo = sum(&got[26..34]) + 17 + len;
+        assert_eq!(fold(pseudo + sum(&got[34..])), 0xffff, "a good checksum");
+        assert!(got[50..] == inner, "what is in the tunnel");
+    }
+}
+
+#[test]
 fn what_is_left_to_do_goes_to_a_guest_that_does_it() {
     let lan = Lan::start();
     let mut a = guest(&lan, "a", Options::default());
