@@ -4,11 +4,11 @@
 //! once and unpacked into the target folder; nothing is installed.
 
 use super::vmm::Vmm;
-use super::{check_guest, config, initramfs};
-use crate::guest::PATIENCE;
+use super::{check_guest, config, initramfs, wait_for};
 use hotbed_console::Shell;
 use hotbed_console::device::vhost_user::{Happened, Service};
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,8 +26,14 @@ const MODULES: [&str; 6] = [
     "virtio_console",
 ];
 
-/// How long fetching may take.
-const FETCHING_MAX: Duration = Duration::from_secs(170);
+/// How long fetching may take, on however slow a host.
+const FETCHING_MAX: Duration = Duration::from_secs(600);
+
+/// After so long without a byte more, the packages are out of reach. `apt` gives up a server before.
+const STALLED_MAX: Duration = Duration::from_secs(90);
+
+/// How often it is told how far fetching has come.
+const TELLING: Duration = Duration::from_secs(10);
 
 /// Fetches the packages into `$1`, which is there as a whole or not at all.
 const FETCH: &str = r#"
@@ -57,13 +63,12 @@ impl Packages {
         let lock = File::create(folder.join("qemu-trixie-backports.lock")).unwrap();
         lock.lock().unwrap();
         if !root.exists() {
-            println!("fetching Debian's newest QEMU and a kernel, once");
+            tell("fetching Debian's newest QEMU and a kernel, once");
             let seconds = FETCHING_MAX.as_secs().to_string();
             let target = root.display().to_string();
             let words = ["-c", FETCH, "fetch", &target, &seconds].map(str::to_owned);
             let fetching = Vmm::start("/bin/sh", &words);
-            let until = Instant::now() + FETCHING_MAX + Duration::from_secs(10);
-            fetching.wait_end(until);
+            watch(&fetching, &root.with_extension("part"));
             if !root.exists() {
                 let said = fetching.said();
                 let reason = said.lines().rev().find(|line| line.starts_with("E:"));
@@ -135,6 +140,43 @@ impl Packages {
     }
 }
 
+/// Waits until fetching has ended, or goes no further, and tells how far it is.
+fn watch(fetching: &Vmm, folder: &Path) {
+    let begin = Instant::now();
+    let (mut size, mut grown) = (0, begin);
+    // It ends by itself soon after its own time limit.
+    while begin.elapsed() < FETCHING_MAX + TELLING && grown.elapsed() < STALLED_MAX {
+        fetching.wait_end(Instant::now() + TELLING);
+        if fetching.has_ended() {
+            return;
+        }
+        let now = size_of_folder(folder);
+        if now != size {
+            (size, grown) = (now, Instant::now());
+        }
+        let seconds = begin.elapsed().as_secs();
+        tell(&format!("{} MiB after {seconds} s", size >> 20));
+    }
+}
+
+/// Says something at once: what tests print is shown at their end, or never.
+fn tell(what: &str) {
+    // Nobody may be listening.
+    let _ = writeln!(std::io::stderr(), "QEMU for a test: {what}");
+}
+
+/// How many bytes the files below a folder have; those that go meanwhile do not count.
+fn size_of_folder(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size_of_folder(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
 /// Whether this QEMU has the device.
 fn has_device(program: &str, words: &[String]) -> bool {
     let help = Command::new(program)
@@ -194,10 +236,9 @@ fn qemu_has_its_consoles_on_our_back_end() {
     vmm.wait_ready(&mut shell);
     check_guest(&mut shell, &mut one, &mut two, &running);
     drop(vmm);
-    let until = Instant::now() + PATIENCE;
-    while !matches!(running.poll(until), Some(Happened::Disconnected(None))) {
-        assert!(Instant::now() < until, "the end of the guest is noticed");
-    }
+    wait_for(&running, |happened| {
+        matches!(happened, Happened::Disconnected(None))
+    });
     drop(running);
     assert!(!socket.exists(), "the socket is gone");
 }

@@ -16,7 +16,7 @@ const SLICE: Duration = Duration::from_millis(100);
 const KEEPER: &str = r#"
 exec 3<&0 2>&1
 setsid "$@" </dev/null 3<&- &
-exec >&-
+exec >&- 2>&-
 read -r _ <&3
 kill -9 -"$!" "$!" 2>/dev/null
 wait "$!" 2>/dev/null
@@ -94,9 +94,18 @@ impl Vmm {
     }
 
     /// Whether it has ended by itself.
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.reader.as_ref().is_none_or(JoinHandle::is_finished)
     }
+}
+
+#[test]
+fn end_of_a_program_is_noticed() {
+    let words = ["-c", "echo the end"].map(str::to_owned);
+    let vmm = Vmm::start("/bin/sh", &words);
+    vmm.wait_end(Instant::now() + PATIENCE);
+    assert!(vmm.has_ended(), "its keeper holds its output");
+    assert_eq!(vmm.said(), "the end\n");
 }
 
 impl Drop for Vmm {
