@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hotbed_switch::{Config, Switch};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[expect(dead_code, reason = "a bench does not do all that a test does")]
 #[path = "../../crates/switch/tests/it/guest.rs"]
@@ -43,6 +44,9 @@ const PORTS: [usize; 3] = [64, 256, 1024];
 
 /// Bytes of the largest buffer for frames.
 const BUFFER_LEN: u32 = 66_000;
+
+/// Open files for each guest, at both ends.
+const DESCRIPTORS: u64 = 19;
 
 /// How long a frame may take until it is taken for lost.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -114,6 +118,10 @@ fn unicast(c: &mut Criterion) {
 
 fn many_ports(c: &mut Criterion) {
     for ports in PORTS {
+        if !may_open(ports as u64 * DESCRIPTORS) {
+            println!("SKIPPED: {ports} guests need more open files than this process may have");
+            continue;
+        }
         let mut group = c.benchmark_group(format!("switch/guests/64/{ports}"));
         group.throughput(Throughput::Elements(1)).sample_size(10);
         group
@@ -140,6 +148,10 @@ fn many_ports(c: &mut Criterion) {
 
 fn broadcast(c: &mut Criterion) {
     for ports in [2, 64, 256] {
+        if !may_open(ports as u64 * DESCRIPTORS) {
+            println!("SKIPPED: {ports} guests need more open files than this process may have");
+            continue;
+        }
         let mut group = c.benchmark_group(format!("switch/broadcast/64/{ports}"));
         // What is given out: a copy for each port but one.
         group
@@ -312,6 +324,18 @@ fn frame_of(bytes: usize) -> Vec<u8> {
     let mut frame = vec![0x55; bytes];
     frame[..14].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0x88, 0xb5]);
     frame
+}
+
+/// Whether so many files can be open at a time; more are asked for, if need be.
+fn may_open(count: u64) -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let is_enough = |limit: Option<u64>| limit.is_none_or(|limit| limit > count);
+    is_enough(limit.current)
+        || is_enough(wanted.current) && setrlimit(Resource::Nofile, wanted).is_ok()
 }
 
 fn start_switch() -> Switch {
