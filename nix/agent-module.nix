@@ -76,6 +76,9 @@ in
       path = [ pkgs.bash ];
 
       serviceConfig = {
+        # It is ready when it has greeted the host and nobody waits for it.
+        Type = "notify";
+        TimeoutStartSec = "10s";
         ExecStart = lib.escapeShellArgs (
           [ "${cfg.package}/bin/hotbed-agent" ]
           ++ lib.optionals (cfg.log != null) [
@@ -88,8 +91,8 @@ in
         # It has a group for each command, and none of its own processes in one that holds groups.
         Delegate = true;
         TasksMax = "infinity";
-        # What it has started ends when it is told to, not with the agent.
-        KillMode = "process";
+        # What it has started ends with it, if it should fail.
+        KillSignal = "SIGKILL";
       };
     };
   };

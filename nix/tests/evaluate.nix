@@ -34,11 +34,10 @@ let
   # How systemd reads a value of the module.
   said = value: if builtins.isBool value then (if value then "yes" else "no") else toString value;
   ours = {
-    After = toString unit.after;
     Description = unit.description;
   } // unit.unitConfig // unit.serviceConfig;
   # What is another thing in another guest.
-  isOfGuest = name: builtins.elem name [ "ConditionPathExists" "Environment" "ExecStart" "WantedBy" ];
+  isOfGuest = name: builtins.elem name [ "After" "Before" "ConditionPathExists" "Environment" "ExecStart" "WantedBy" ];
 in
 {
   "the default package is hotbed" = outputs.packages.x86_64-linux.default.outPath == hotbed.outPath;
@@ -59,6 +58,7 @@ in
     SUBSYSTEM=="virtio-ports", ATTR{name}=="${portName}", TAG+="systemd", ENV{SYSTEMD_WANTS}+="hotbed-agent.service"
   '';
   "a guest without the port has no agent" = unit.unitConfig.ConditionPathExists == "/dev/virtio-ports/${portName}";
+  "a guest's agent comes after the backdoor" = unit.after == [ "backdoor.service" ];
   "nothing waits for a guest's agent" = !unit ? wantedBy && !unit ? requiredBy && !unit ? before && !unit.unitConfig.DefaultDependencies;
   "a guest's agent writes errors where the backdoor does" = contains " --log /dev/ttyS0$" unit.serviceConfig.ExecStart;
   "a guest's agent writes errors to the console if asked to" = !contains "--log" (guest { log = null; }).systemd.services.hotbed-agent.serviceConfig.ExecStart;
