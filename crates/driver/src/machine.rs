@@ -10,6 +10,7 @@
 //! Invariant: a lock of this module is never held while a guest or QEMU is waited for, but for the turns (`turn`), which are
 //! waited for with the caller's deadline.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,7 +39,7 @@ mod power;
 pub mod program;
 mod qmp;
 pub(crate) mod quoting;
-mod run;
+pub(crate) mod run;
 mod shell;
 #[cfg(test)]
 mod tests;
@@ -92,6 +93,7 @@ pub struct Machine {
     pub(crate) hot: hot::Hot,
     pub(crate) marks: marks::Marks,
     doings: Mutex<Doings>,
+    snapshots: Mutex<BTreeMap<String, Arc<hot::checkpoint::Frozen>>>,
 }
 
 /// What the threads that use a machine are doing.
@@ -155,6 +157,7 @@ impl Machine {
                 now: Vec::new(),
                 idle_since: now(),
             }),
+            snapshots: Mutex::default(),
         })
     }
 
@@ -289,6 +292,13 @@ impl Machine {
             run.process.end();
             self.forget_run();
         }
+    }
+
+    /// What it can go back to.
+    pub(crate) fn snapshots(
+        &self,
+    ) -> MutexGuard<'_, BTreeMap<String, Arc<hot::checkpoint::Frozen>>> {
+        lock(&self.snapshots)
     }
 
     fn present_run(&self) -> Option<Arc<Run>> {

@@ -1,10 +1,12 @@
 //! A test's machines and VLANs, the directories they live in, the global timeout and the end of it all.
 //!
+//! - `checkpoint`: all machines and VLANs at one instant, to go back to.
 //! - `directories`: where everything is; `vlans`: the switches; `reaper`: what cleans up when we cannot; `prestarter`: QEMUs that are
 //!   there before a test needs them; `timeout`: the timer.
 //!
 //! Invariant: whatever a testbed starts is known to its reaper before the testbed waits for it.
 
+mod checkpoint;
 pub(crate) mod directories;
 mod prestarter;
 pub(crate) mod reaper;
@@ -78,6 +80,7 @@ pub struct Testbed {
     /// Held by the thread that stops the testbed.
     stopping: Mutex<()>,
     owner: Owner,
+    checkpoints: checkpoint::Checkpoints,
 }
 
 impl Testbed {
@@ -139,6 +142,7 @@ impl Testbed {
             stopped: AtomicBool::new(false),
             stopping: Mutex::new(()),
             owner: Owner::here(),
+            checkpoints: checkpoint::Checkpoints::default(),
         }))
     }
 

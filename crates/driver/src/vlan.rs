@@ -28,6 +28,13 @@ pub struct Vlan {
     owner: Owner,
 }
 
+/// A VLAN at one instant.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    switch: hotbed_switch::Frozen,
+    asked: rules::Asked,
+}
+
 impl Vlan {
     /// Starts the switch of VLAN `number`, with its sockets in the testbed's directory: one for each of these machines, so that
     /// ports have their names, and one for anybody else.
@@ -123,6 +130,34 @@ impl Vlan {
     /// When none runs, or the file could not be written.
     pub fn stop_capture(&self) -> Result<(), Error> {
         self.with_switch(|switch| switch.stop_capture().map(|_| ()))
+    }
+
+    /// Has the switch stand still, or go on.
+    pub(crate) fn set_paused(&self, is_paused: bool) -> Result<(), Error> {
+        self.with_switch(|switch| match is_paused {
+            true => switch.pause(),
+            false => switch.resume(),
+        })
+    }
+
+    /// All that it holds while it stands still.
+    pub(crate) fn freeze(&self) -> Result<Frozen, Error> {
+        Ok(Frozen {
+            switch: self.with_switch(Switch::freeze)?,
+            asked: self.asked().clone(),
+        })
+    }
+
+    /// Lets go of all machines and frames.
+    pub(crate) fn reset(&self) -> Result<(), Error> {
+        self.with_switch(Switch::reset)
+    }
+
+    /// Goes back to what it held then; the machines have connected again. Gives how many frames are for machines that have not.
+    pub(crate) fn thaw(&self, frozen: &Frozen) -> Result<usize, Error> {
+        let lost = self.with_switch(|switch| switch.thaw(&frozen.switch))?;
+        *self.asked() = frozen.asked.clone();
+        Ok(lost)
     }
 
     fn with_switch<T>(

@@ -38,6 +38,7 @@ mod capture;
 mod engine;
 mod fabric;
 mod forward;
+mod freeze;
 #[cfg(feature = "vhost-user")]
 mod guest;
 mod local;
@@ -52,6 +53,7 @@ mod vde;
 mod vxlan;
 
 pub use capture::CaptureOptions;
+pub use freeze::Frozen;
 pub use local::{LocalPort, RecvError, SendError};
 pub use vxlan::Vxlan;
 

@@ -53,7 +53,9 @@ mod sys;
 pub mod wire;
 
 pub use error::Error;
-pub use io::{CaptureOptions, Config, LocalPort, PORTS_MAX, RecvError, SendError, Switch, Vxlan};
+pub use io::{
+    CaptureOptions, Config, Frozen, LocalPort, PORTS_MAX, RecvError, SendError, Switch, Vxlan,
+};
 pub use report::{
     CaptureSummary, Counters, Drops, LinkCounters, LinkInfo, LostPort, PortInfo, PortKind,
     StationInfo, Totals,

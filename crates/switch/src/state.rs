@@ -195,6 +195,16 @@ impl Stations {
         self.learn(self.tick(now), port, 0, station);
     }
 
+    /// Notes that a station of a segment was heard at a port.
+    pub fn hear_in(&mut self, now: Instant, port: PortId, segment: u16, station: MacAddr) {
+        self.learn(self.tick(now), port, segment, station);
+    }
+
+    /// Forgets all stations.
+    pub fn clear(&mut self) {
+        self.buckets.as_flattened_mut().fill(FREE);
+    }
+
     /// Gives the port that a station is behind.
     pub fn find(&self, now: Instant, station: MacAddr) -> Option<PortId> {
         self.port_of(self.tick(now), 0, station)

@@ -187,6 +187,7 @@ impl Machine {
             agent,
             accelerator,
             allow_reboot,
+            memory: command_line::memory(machine),
             arguments,
             initrd,
         })
@@ -388,6 +389,8 @@ pub(super) struct ImageStart<'s> {
     pub(super) agent: Option<&'s Agent>,
     pub(super) accelerator: Accelerator,
     pub(super) allow_reboot: bool,
+    /// MiB.
+    pub(super) memory: u32,
     /// QEMU's, for a boot from power-on.
     pub(super) arguments: Vec<OsString>,
     /// Where the initramfs is to be.

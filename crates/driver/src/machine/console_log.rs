@@ -9,6 +9,7 @@ mod tail;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -45,6 +46,17 @@ pub(crate) enum Opening {
     Said(Vec<u8>),
     /// Nobody is to know yet: it is told by [`Boot::open`].
     Later,
+    /// With what had been said by then; what came after it was never said.
+    BackTo(View),
+}
+
+/// What a console had said at some moment.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    boot: u64,
+    cursor: u64,
+    end: u64,
+    unsaid: Vec<Range<u64>>,
 }
 
 /// Offsets into the file.
@@ -56,6 +68,8 @@ struct State {
     boot: u64,
     /// Where the next search for text begins.
     cursor: u64,
+    /// What the present boot never said, because it went back to before; in order.
+    unsaid: Vec<Range<u64>>,
     /// Whether somebody may still write.
     open: bool,
     /// How many boots there were.
@@ -120,6 +134,18 @@ impl ConsoleLog {
         ))
     }
 
+    /// What it has said so far.
+    pub(crate) fn view(&self) -> View {
+        self.advance();
+        let state = self.state();
+        View {
+            boot: state.boot,
+            cursor: state.cursor,
+            end: state.end,
+            unsaid: state.unsaid.clone(),
+        }
+    }
+
     fn end_boot(&self, number: u64) {
         self.advance();
         let mut state = self.state();
@@ -179,21 +205,17 @@ impl ConsoleLog {
     /// All that the present boot has said so far, as it is.
     pub(crate) fn boot_bytes(&self) -> io::Result<Vec<u8>> {
         self.advance();
-        let (from, to) = {
-            let state = self.state();
-            (state.boot, state.end)
-        };
-        self.read(from, to)
+        let parts = self.state().parts();
+        let mut bytes = Vec::new();
+        for part in parts {
+            bytes.extend(self.read(part.start, part.end)?);
+        }
+        Ok(bytes)
     }
 
     /// All lines of the present boot, joined by newlines.
     pub(crate) fn text(&self) -> io::Result<String> {
-        self.advance();
-        let (from, to) = {
-            let state = self.state();
-            (state.boot, state.end)
-        };
-        let bytes = self.read(from, to)?;
+        let bytes = self.boot_bytes()?;
         let lines = bytes
             .strip_suffix(b"\n")
             .unwrap_or(&bytes)
@@ -226,7 +248,13 @@ impl ConsoleLog {
         let mut line: Vec<u8> = Vec::new();
         loop {
             while searched < state.end {
-                let chunk = self.read(searched, state.end.min(searched + CHUNK as u64))?;
+                if let Some(unsaid) = state.unsaid.iter().find(|part| part.contains(&searched)) {
+                    searched = unsaid.end;
+                    continue;
+                }
+                let mut coming = state.unsaid.iter().map(|part| part.start);
+                let until = coming.find(|start| *start > searched).unwrap_or(state.end);
+                let chunk = self.read(searched, until.min(searched + CHUNK as u64))?;
                 let newline = chunk.iter().position(|&byte| byte == b'\n');
                 let taken = newline
                     .map_or(chunk.len(), |at| at + 1)
@@ -260,6 +288,20 @@ impl ConsoleLog {
     }
 }
 
+impl State {
+    /// Where in the file is what the present boot has said.
+    fn parts(&self) -> Vec<Range<u64>> {
+        let mut parts = Vec::new();
+        let mut from = self.boot;
+        for unsaid in &self.unsaid {
+            parts.push(from..unsaid.start);
+            from = unsaid.end;
+        }
+        parts.push(from..self.end);
+        parts
+    }
+}
+
 /// One boot as the console log sees it; dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Boot {
@@ -272,7 +314,17 @@ impl State {
         match opening {
             Some(Opening::Later) => return Ok(()),
             Some(Opening::GoesOn) => {}
-            _ => (self.boot, self.cursor) = (self.end, self.end),
+            Some(Opening::BackTo(view)) => {
+                (self.boot, self.cursor) = (view.boot, view.cursor);
+                self.unsaid.clone_from(&view.unsaid);
+                let after = view.end..self.end;
+                self.unsaid.extend((!after.is_empty()).then_some(after));
+                self.line.clear();
+            }
+            _ => {
+                (self.boot, self.cursor) = (self.end, self.end);
+                self.unsaid.clear();
+            }
         }
         self.open = true;
         match opening {

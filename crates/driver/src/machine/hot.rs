@@ -5,17 +5,20 @@
 //! - `save`: a machine that has just come up becomes a snapshot, and goes on from it in a new QEMU.
 //! - `restore`: a QEMU that begins from a snapshot; `settle`: what the guest is told then: the time, new random numbers.
 //! - `prestart`: a QEMU that is there before it is needed.
+//! - `checkpoint`: machines in the middle of a test, saved and taken back; `pages`: the memory that they have changed.
 //! - `clones`: one snapshot of many machines, each of which is told who it is.
 //! - `watch`: waits for a shell that announces itself, so that what is saved is as fresh as it can be.
 //!
 //! Invariant: what a test has done to a machine is in no snapshot: whatever touches a machine that is to be saved ends that.
 
+pub(crate) mod checkpoint;
 pub(crate) mod clones;
 mod key;
 mod limits;
+mod pages;
 mod point;
 pub(crate) mod prestart;
-mod ram;
+pub(crate) mod ram;
 mod restore;
 mod save;
 mod settle;
@@ -30,11 +33,11 @@ use hotbed_image::{Cache, Identity};
 
 use super::Machine;
 use super::boot::ImageStart;
-use super::command_line;
 use super::run::Run;
 use crate::call::{after, now};
 use crate::config::{Hot as Point, ImageMachine};
 use crate::{Call, Error};
+use checkpoint::Made;
 use ram::Memory;
 pub(crate) use watch::Others;
 
@@ -82,7 +85,7 @@ struct Plan {
     /// When it is saved.
     point: Point,
     /// The guest's memory, while it boots.
-    ram: Option<Memory>,
+    ram: Option<Arc<Memory>>,
 }
 
 impl Hot {
@@ -235,7 +238,7 @@ impl Machine {
                 cache,
                 key,
                 arguments: start.arguments_to_restore(),
-                memory: command_line::memory(machine),
+                memory: start.memory,
                 has_agent: start.agent.is_some(),
                 becomes: start.template.as_ref().map(|_| start.identity.clone()),
                 point,
@@ -312,15 +315,11 @@ impl Machine {
             }
             is_writable
         });
-        let plan = plan.and_then(|mut plan| match Memory::new(plan.memory) {
-            Ok(ram) => {
-                plan.ram = Some(ram);
-                Some(plan)
-            }
-            Err(error) => {
-                self.why_cold(&format!("no memory for it: {error}"));
-                None
-            }
+        let ram = Memory::new(start.memory).map(Arc::new);
+        let ram = ram.map_err(|error| self.why_cold(&format!("no memory for it: {error}")));
+        let plan = plan.and_then(|mut plan| {
+            plan.ram = Some(Arc::clone(ram.as_ref().ok()?));
+            Some(plan)
         });
         let mut arguments = match (&plan, &start.template) {
             (Some(_), Some(template)) => {
@@ -332,12 +331,11 @@ impl Machine {
                 start.arguments.clone()
             }
         };
-        if let Some(plan) = &plan
-            && let Some(ram) = &plan.ram
-        {
-            arguments.extend(restore::memory_arguments(plan.memory, &ram.path(), true));
+        if let Ok(ram) = &ram {
+            arguments.extend(restore::memory_arguments(start.memory, &ram.path(), true));
         }
         let mut run = self.start_qemu(arguments, None, call)?;
+        run.made = ram.ok().map(|ram| Made::cold(start, ram));
         run.becomes = plan.as_ref().and_then(|plan| plan.becomes.clone());
         if let Some(plan) = plan {
             *self.hot.phase() = Phase::Booting(Box::new(plan));
@@ -354,7 +352,7 @@ fn deadline(patience: Duration) -> Instant {
 
 impl ImageStart<'_> {
     /// QEMU's arguments, without what only a boot needs: a machine that never boots again takes its kernel from its memory.
-    fn arguments_to_restore(&self) -> Vec<OsString> {
+    pub(super) fn arguments_to_restore(&self) -> Vec<OsString> {
         let mut kept = Vec::new();
         let mut arguments = self.arguments.iter();
         while let Some(argument) = arguments.next() {

@@ -18,6 +18,7 @@ use hotbed_qmp::blocking::Client;
 
 use super::command_line::Sockets;
 use super::console_log::{Boot, ConsoleLog, Opening};
+use super::hot::checkpoint::Made;
 use super::link::Link;
 use super::marks::{Mark, Marks};
 use super::monitor::Monitor;
@@ -58,6 +59,8 @@ pub(crate) struct Run {
     pub(crate) becomes: Option<Identity>,
     /// The snapshot that its memory is mapped from.
     pub(crate) lease: Option<Lease>,
+    /// What it takes to save it, if that is known.
+    pub(crate) made: Option<Made>,
     // After the process: whoever writes to the console is gone then.
     boot: Boot,
     console: Arc<ConsoleLog>,
@@ -229,6 +232,7 @@ impl Starting<'_> {
             since,
             becomes: None,
             lease: None,
+            made: None,
             boot: self.boot,
             console: Arc::clone(console),
         })

@@ -13,7 +13,7 @@ use crate::config::{MachineKind, network};
 use crate::{Error, Machine};
 
 /// What was asked of a VLAN.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Asked {
     impairments: Vec<(Way, Impairment)>,
 }
@@ -160,7 +160,7 @@ impl Vlan {
         Ok(before)
     }
 
-    fn asked(&self) -> std::sync::MutexGuard<'_, Asked> {
+    pub(super) fn asked(&self) -> std::sync::MutexGuard<'_, Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

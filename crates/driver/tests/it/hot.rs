@@ -1,12 +1,12 @@
 //! Machines that begin from a snapshot: real guests, with a cache of snapshots of their own.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use hotbed_driver::machine::Execute;
-use hotbed_driver::{Machine, TestConfig};
+use hotbed_driver::{Machine, Options, TestConfig};
 
 use crate::guest::{SOON, one_at_a_time};
 use crate::support::{Bed, call, eventually, run, timed};
@@ -34,18 +34,23 @@ impl Cache {
     }
 
     pub(crate) fn bed(&self, head: &str) -> Bed {
-        self.bed_of(head, false)
+        self.bed_of(head, Options::default())
     }
 
-    fn cold_bed(&self, head: &str) -> Bed {
-        self.bed_of(head, true)
+    pub(crate) fn cold_bed(&self, head: &str) -> Bed {
+        let cold = Options {
+            cold: true,
+            ..Options::default()
+        };
+        self.bed_of(head, cold)
     }
 
-    fn bed_of(&self, head: &str, cold: bool) -> Bed {
+    fn bed_of(&self, head: &str, options: Options) -> Bed {
         let head: String = head.lines().map(|line| format!("# {line}\n")).collect();
         let text = format!("# /// hotbed\n{head}# ///\n");
         let config = TestConfig::from_python_file(Path::new("it.py"), &text).unwrap();
-        Bed::with(config, Some(self.0.path().to_owned()), cold)
+        let cache = Some(self.0.path().to_owned());
+        Bed::with(config, Options { cache, ..options })
     }
 
     pub(crate) fn snapshots(&self) -> Vec<PathBuf> {
@@ -310,4 +315,57 @@ fn a_machine_that_is_stopped_while_it_is_saved_leaves_nothing() {
     assert!(cache.snapshots().is_empty());
     let left = fs::read_dir(cache.0.path().join("tmp")).unwrap().count();
     assert_eq!(left, 0);
+}
+
+/// Debian 13's newest QEMU, which the tests of the console's device fetch: a program that starts it.
+fn newer_qemu(folder: &Path) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("qemu-trixie-backports-1");
+    let libraries = root.join("usr/lib/x86_64-linux-gnu");
+    let qemu = root.join("usr/bin/qemu-system-x86_64");
+    if !qemu.exists() {
+        eprintln!(
+            "SKIPPED: no QEMU in {}: `cargo test -p hotbed-console` fetches it",
+            root.display()
+        );
+        return None;
+    }
+    let program = folder.join("qemu");
+    let share = root.join("usr/share");
+    let script = format!(
+        "#!/bin/sh\nexec {0}/ld-linux-x86-64.so.2 --library-path {0} {1} -L {2}/qemu -L {2}/seabios \"$@\"\n",
+        libraries.display(),
+        qemu.display(),
+        share.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    Some(program)
+}
+
+#[test]
+fn a_newer_qemu_saves_and_restores_as_well() {
+    let _turn = one_at_a_time();
+    let cache = Cache::new();
+    let folder = tempfile::tempdir().unwrap();
+    let Some(qemu) = newer_qemu(folder.path()) else {
+        return;
+    };
+    for hot in [false, true] {
+        let options = Options {
+            qemu: Some(qemu.clone()),
+            ..Options::default()
+        };
+        let bed = cache.bed_of("[machines.m]", options);
+        let m = bed.m();
+        m.connect(&call()).unwrap();
+        assert!(
+            bed.log().contains(if hot { RESTORED } else { SAVED }),
+            "{}",
+            bed.log()
+        );
+        m.snapshot("one", &call()).unwrap();
+        ask(m, "touch /tmp/trace");
+        m.restore_snapshot("one", &call()).unwrap();
+        assert_eq!(run(m, "test -e /tmp/trace").0, 1);
+    }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod agent;
+mod checkpoint;
 mod clones;
 mod commands;
 #[expect(clippy::duplicate_mod, reason = "the same tests, with an agent")]

@@ -68,18 +68,16 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new(config: TestConfig) -> Self {
-        Self::with(config, None, false)
+        Self::with(config, Options::default())
     }
 
-    /// With a cache of its own, or so that all machines boot from power-on.
-    pub(crate) fn with(config: TestConfig, cache: Option<PathBuf>, cold: bool) -> Self {
+    /// With a cache or a QEMU of its own, or so that all machines boot from power-on.
+    pub(crate) fn with(config: TestConfig, options: Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = Options {
             out_dir: Some(directory.path().to_owned()),
             temporary_root: Some(directory.path().to_owned()),
-            cache,
-            cold,
-            ..Options::default()
+            ..options
         };
         let sink = Sink::default();
         let log = Arc::new(Log::to(Box::new(sink.clone()), false));

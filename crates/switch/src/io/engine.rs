@@ -41,12 +41,13 @@ pub(super) type Job = Box<dyn FnOnce(&mut Engine) + Send>;
 pub(super) struct Engine {
     pub(super) fabric: Fabric,
     jobs: Receiver<Job>,
-    wake: Arc<OwnedFd>,
+    pub(super) wake: Arc<OwnedFd>,
     listeners: Vec<Listener>,
     handshakes: Vec<Handshake>,
     next_handshake: u32,
     upkeep_at: Option<Instant>,
     is_stopping: bool,
+    pub(super) is_paused: bool,
 }
 
 /// Where connections come in.
@@ -81,6 +82,7 @@ impl Engine {
             next_handshake: 0,
             upkeep_at: None,
             is_stopping: false,
+            is_paused: false,
         }
     }
 
@@ -89,6 +91,10 @@ impl Engine {
         let mut batch = RecvBatch::new();
         let mut events = [const { MaybeUninit::<Event>::uninit() }; EVENTS_MAX];
         while !self.is_stopping {
+            if self.is_paused {
+                self.stand_still();
+                continue;
+            }
             let wake_at = match (self.upkeep_at, self.fabric.ruled.delayed.next_due()) {
                 (Some(upkeep), Some(due)) => Some(upkeep.min(due)),
                 (upkeep, due) => upkeep.or(due),
@@ -159,7 +165,9 @@ impl Engine {
                 }
             }
             Token::Control(id) => self.handle_control(id),
-            Token::Listener(number) => self.handle_connection(number),
+            Token::Listener(number) => {
+                self.handle_connection(number);
+            }
             Token::Handshake(number) => self.handle_handshake(number),
             Token::Wake => self.handle_jobs(),
             #[cfg(feature = "vhost-user")]
@@ -169,7 +177,7 @@ impl Engine {
         }
     }
 
-    fn handle_jobs(&mut self) {
+    pub(super) fn handle_jobs(&mut self) {
         let _ = rustix::io::read(self.wake.as_fd(), &mut [0_u8; 8]);
         while let Ok(job) = self.jobs.try_recv() {
             job(self);
@@ -237,10 +245,17 @@ impl Engine {
         Some(captures.remove(place))
     }
 
-    /// Accepts one connection; epoll comes back for the next.
-    fn handle_connection(&mut self, number: u32) {
+    /// Accepts all connections that wait.
+    pub(super) fn accept_all(&mut self) {
+        for number in (0..).take(self.listeners.len()) {
+            while self.handle_connection(number) {}
+        }
+    }
+
+    /// Accepts one connection; epoll comes back for the next. Says whether there was one.
+    fn handle_connection(&mut self, number: u32) -> bool {
         let Some(listener) = self.listeners.get(number as usize) else {
-            return;
+            return false;
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let connection = match rustix::net::accept_with(listener.socket(), flags) {
@@ -251,9 +266,9 @@ impl Engine {
                 self.watch_listeners(EventFlags::empty());
                 self.upkeep_at
                     .get_or_insert(Instant::now() + UPKEEP_INTERVAL);
-                return;
+                return false;
             }
-            Err(_) => return,
+            Err(_) => return false,
         };
         match listener {
             Listener::Vde(_) => self.begin_handshake(number, connection),
@@ -272,6 +287,7 @@ impl Engine {
                 }
             }
         }
+        true
     }
 
     /// Adds a port for a guest whose VMM is at the other end of a connection.

@@ -140,6 +140,7 @@ impl Fabric {
             queue: Queue::new(frames_max, bytes_max),
             overflow: Overflow::default(),
             awaits_room: false,
+            is_held: false,
         });
         if !port.watches_itself() {
             let watched = epoll::add(&self.epoll, &port.socket, data(id), EventFlags::IN);

@@ -83,6 +83,8 @@ pub(super) struct Port {
     pub(super) overflow: Overflow,
     /// Whether epoll was asked to say when the socket has room.
     pub(super) awaits_room: bool,
+    /// Whether frames wait in the queue whatever room the socket has: the switch stands still.
+    pub(super) is_held: bool,
 }
 
 impl Port {
@@ -303,7 +305,7 @@ impl Port {
 
     fn send_stream(&mut self, bytes: &[u8], frames: &[Span]) -> Link {
         let mut frames = frames.iter().copied();
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && !self.is_held {
             let mut prefixes = [[0; stream::PREFIX_LEN]; BATCH];
             for (prefix, frame) in prefixes.iter_mut().zip(frames.clone()) {
                 *prefix = stream::prefix(frame.len());

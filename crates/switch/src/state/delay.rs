@@ -156,6 +156,22 @@ impl DelayQueue {
         Some((due, hop, buffer))
     }
 
+    /// Gives all frames, in the order in which they arrive.
+    pub fn waiting(&self) -> impl Iterator<Item = (Instant, Hop, &[u8])> {
+        let mut order: Vec<_> = self.order.iter().map(|Reverse(place)| *place).collect();
+        order.sort_unstable();
+        order.into_iter().filter_map(|(due, _, place)| {
+            let (hop, buffer) = self.places.get(place as usize)?.as_ref()?;
+            Some((due, *hop, buffer.bytes()))
+        })
+    }
+
+    /// Forgets all frames.
+    pub fn clear(&mut self) {
+        let (frames_max, bytes_max) = (self.frames_max, self.bytes_max);
+        *self = DelayQueue::new(frames_max, bytes_max);
+    }
+
     /// Takes back a buffer for the next frame.
     pub fn recycle(&mut self, buffer: Buffer) {
         let size = buffer.room.len();

@@ -135,6 +135,12 @@ impl Queue {
         })
     }
 
+    /// Gives the frames of which nothing was sent, first come first.
+    pub fn whole_frames(&self) -> impl Iterator<Item = Pieces<'_>> {
+        let begun = self.waiting.front().is_some_and(|first| first.has_begun);
+        self.frames().skip(usize::from(begun))
+    }
+
     /// Gives the frame that is next.
     pub fn front(&self) -> Option<Pieces<'_>> {
         self.frames().next()

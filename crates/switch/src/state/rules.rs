@@ -118,7 +118,7 @@ impl Default for PortSettings {
 }
 
 /// All that was asked for.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Rules {
     impairments: Vec<Asked>,
     next_number: u64,

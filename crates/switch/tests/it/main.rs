@@ -8,6 +8,7 @@
 
 mod capture;
 mod dgram;
+mod freeze;
 #[cfg(feature = "vhost-user")]
 mod guest;
 mod impair;

@@ -13,13 +13,13 @@ use rustix::io::Errno;
 use crate::{Call, Error};
 
 /// How much is copied at once.
-const CHUNK: usize = 1 << 20;
+pub(super) const CHUNK: usize = 1 << 20;
 /// What is left out when it holds zeros only.
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 
 /// A guest's memory. It is on no disk, and gone with the last who has it open.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     file: File,
 }
 
@@ -45,6 +45,11 @@ impl Memory {
         Ok(memory)
     }
 
+    /// The memory itself.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Copies what is not zero into a new file with holes; gives how many bytes that were.
     pub(super) fn copy_to(&self, path: &Path, call: &Call<'_>) -> Result<u64, Error> {
         let failed = || Error::host(format!("cannot write {}", path.display()));
@@ -52,6 +57,14 @@ impl Memory {
         let size = self.file.metadata().map_err(failed())?.len();
         target.set_len(size).map_err(failed())?;
         copy(&self.file, &target, call)?.map_err(failed())
+    }
+
+    /// Another memory with what is in a file of the same size.
+    pub(super) fn copy_of(file: &File, mebibytes: u32, call: &Call<'_>) -> Result<Self, Error> {
+        let failed = || Error::host("cannot copy a machine's memory");
+        let memory = Self::new(mebibytes).map_err(failed())?;
+        copy(file, &memory.file, call)?.map_err(failed())?;
+        Ok(memory)
     }
 }
 

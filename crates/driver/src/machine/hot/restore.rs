@@ -6,14 +6,16 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hotbed_image::cache::Stored;
 use hotbed_qmp::blocking::Client;
 use serde_json::{Value, json};
 
+use super::checkpoint::{Made, Ram};
 use super::ram::Memory;
-use super::save::{AGENT, CONSOLE, DEVICES, QEMU, RAM, WAY, capabilities};
+use super::save::{AGENT, CONSOLE, DEVICES, FRONT, QEMU, RAM, WAY, capabilities};
 use super::{Plan, deadline};
 use crate::call::now;
 use crate::machine::Machine;
@@ -78,16 +80,22 @@ impl Machine {
         call: &Call<'_>,
     ) -> Result<Run, Error> {
         if let Some(arguments) = arguments(plan, snapshot) {
-            let Some(run) = self.take_spare(&arguments) else {
-                return self.start_qemu(arguments, Some(opening), call);
+            let mut run = match self.take_spare(&arguments) {
+                Some(run) => {
+                    run.open_console(opening)
+                        .map_err(Error::host("cannot write the console log"))?;
+                    run
+                }
+                None => self.start_qemu(arguments, Some(opening), call)?,
             };
-            run.open_console(opening)
-                .map_err(Error::host("cannot write the console log"))?;
+            run.made = Some(made(plan, snapshot, None)?);
             return Ok(run);
         }
         let copy = Memory::of_copy(&snapshot.path(RAM), plan.memory, call)?;
         let arguments = arguments_with(plan, &copy.path(), true);
-        self.start_qemu(arguments, Some(opening), call)
+        let mut run = self.start_qemu(arguments, Some(opening), call)?;
+        run.made = Some(made(plan, snapshot, Some(copy))?);
+        Ok(run)
     }
 
     fn resume(&self, run: &Run, snapshot: &Stored, call: &Call<'_>) -> Result<(), Error> {
@@ -128,6 +136,28 @@ fn is_writable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
+/// What a machine is made of that begins from a snapshot.
+fn made(plan: &Plan, snapshot: &Stored, copy: Option<Memory>) -> Result<Made, Error> {
+    let failed = || Error::host("cannot read a snapshot");
+    let front = match snapshot.note(FRONT).ok().and_then(|len| len.parse().ok()) {
+        Some(len) => {
+            let state = std::fs::read(snapshot.path(DEVICES)).map_err(failed())?;
+            state.get(..len).map(Arc::from)
+        }
+        None => None,
+    };
+    Ok(Made {
+        arguments: plan.arguments.clone(),
+        memory: plan.memory,
+        ram: match copy {
+            Some(memory) => Ram::Shared(Arc::new(memory)),
+            None => Ram::Private(File::open(snapshot.path(RAM)).map_err(failed())?),
+        },
+        way: snapshot.note(WAY).unwrap_or_default().to_owned(),
+        front,
+    })
+}
+
 /// How much memory of its own a machine takes that begins from a snapshot: QEMU's, and what the guest changes of its own.
 fn need(snapshot: &Stored) -> u64 {
     let ram = std::fs::metadata(snapshot.path(RAM)).map_or(0, |file| file.blocks() * BLOCK);
@@ -155,7 +185,12 @@ pub(super) fn memory_arguments(mebibytes: u32, file: &Path, shared: bool) -> [Os
 }
 
 /// Has QEMU read the state of its devices, and run the guest.
-fn receive_devices(run: &Run, path: &Path, way: &str, call: &Call<'_>) -> Result<(), Error> {
+pub(super) fn receive_devices(
+    run: &Run,
+    path: &Path,
+    way: &str,
+    call: &Call<'_>,
+) -> Result<(), Error> {
     let cursor = run.qmp.cursor();
     ask(
         &run.qmp,

@@ -12,6 +12,7 @@ use hotbed_image::Cache;
 use hotbed_image::cache::{Limit, Notes, Stored};
 use serde_json::{Value, json};
 
+use super::checkpoint::{front_of, save_devices};
 use super::restore::{Console, ask, await_migration, version};
 use super::{KIND, Plan, Saving, deadline};
 use crate::call::now;
@@ -27,6 +28,8 @@ pub(super) const CONSOLE: &str = "console";
 pub(super) const WAY: &str = "way";
 pub(super) const QEMU: &str = "qemu";
 pub(super) const AGENT: &str = "agent";
+/// Bytes in front of the devices' states in the file of that name, if that is known.
+pub(super) const FRONT: &str = "front";
 /// How long QEMU may take to go on with a machine that could not be saved.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -132,7 +135,9 @@ impl Machine {
                 "it has no agent that could give each clone its name".to_owned(),
             ));
         }
-        let way = send_devices(run, &folder.join(DEVICES), call)?;
+        let devices = folder.join(DEVICES);
+        let way = send_devices(run, &devices, call)?;
+        let front = self.front(run, &devices, call);
         let ram = plan
             .ram
             .as_ref()
@@ -144,11 +149,23 @@ impl Machine {
             .boot_bytes()
             .and_then(|text| std::fs::write(folder.join(CONSOLE), text));
         text.map_err(failed)?;
-        Ok(Notes::from([
+        let mut notes = Notes::from([
             (WAY.to_owned(), way.to_owned()),
             (QEMU.to_owned(), version(run)),
             (AGENT.to_owned(), has_agent.to_string()),
-        ]))
+        ]);
+        notes.extend(front.map(|len| (FRONT.to_owned(), len.to_string())));
+        Ok(notes)
+    }
+
+    /// How long is what comes before the devices in a state, which machines need that are saved again; `None` when it cannot be found out.
+    fn front(&self, run: &Run, whole: &Path, call: &Call<'_>) -> Option<usize> {
+        let path = self.state_dir().join(DEVICES);
+        save_devices(run, &path, call).ok()?;
+        let devices = std::fs::read(&path).ok()?;
+        let _ = std::fs::remove_file(&path);
+        let front = front_of(&std::fs::read(whole).ok()?, &devices).ok()?;
+        Some(front.len())
     }
 
     /// Removes the snapshots that were of no use for longest, when all take too much room.
@@ -171,7 +188,7 @@ impl Machine {
 }
 
 /// Has QEMU write the state of its devices; gives the way by which it did. The guest stands still then.
-fn send_devices(run: &Run, path: &Path, call: &Call<'_>) -> Result<&'static str, Error> {
+pub(super) fn send_devices(run: &Run, path: &Path, call: &Call<'_>) -> Result<&'static str, Error> {
     ask(
         &run.qmp,
         "migrate-set-capabilities",

@@ -39,7 +39,7 @@ pub struct Passage {
 }
 
 /// Decides what becomes of the frames of one link.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Impairer {
     random: Philox,
     config: Impairment,
@@ -101,6 +101,13 @@ impl Impairer {
         self.waiting_frames = before.waiting_frames;
         self.waiting_bytes = before.waiting_bytes;
         self.last_due = before.last_due;
+    }
+
+    /// Moves all that is to come by `later`, of a link that stood still for so long.
+    pub fn shift(&mut self, later: Duration) {
+        let shifted = |time: &mut Option<Instant>| *time = time.map(|time| time + later);
+        shifted(&mut self.full_at);
+        shifted(&mut self.last_due);
     }
 
     /// Decides about the next frame, which has `len` bytes.

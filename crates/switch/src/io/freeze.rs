@@ -1,0 +1,315 @@
+//! A switch at one instant: all that it holds, to go on from there later, with other connections.
+//!
+//! Ports are told by their names: whoever holds the state of a switch and connects again under the same names goes on from it.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::engine::Engine;
+use super::fabric::{Fabric, port_in, settle};
+use super::port::{Port, Transport};
+use super::ruled::{ends_of, link_between, link_from, link_to};
+use super::{Error, Switch};
+use crate::state::PortId;
+use crate::state::delay::{Hop, Stage};
+use crate::state::impair::fate::Impairer;
+use crate::state::rules::Rules;
+use crate::sys::RecvBatch;
+use crate::wire::MacAddr;
+use crate::wire::stream::{self, PREFIX_LEN};
+
+/// How often the switch reads all streams before it takes it that their peers do not stand still.
+const ROUNDS_MAX: usize = 1024;
+
+/// All that a switch holds at one instant: stations, frames under way, and what is asked of ports and links.
+#[derive(Debug, Clone)]
+pub struct Frozen {
+    stations: Vec<Heard>,
+    /// Frames that wait for a port.
+    queued: Vec<(String, Vec<u8>)>,
+    under_way: Vec<UnderWay>,
+    links: Vec<([Option<String>; 2], Impairer)>,
+    rules: Rules,
+    at: Instant,
+}
+
+#[derive(Debug, Clone)]
+struct Heard {
+    port: String,
+    segment: u16,
+    address: MacAddr,
+    silent_for: Duration,
+}
+
+/// A frame that waits in a link.
+#[derive(Debug, Clone)]
+struct UnderWay {
+    left: Duration,
+    stage: Stage,
+    ingress: String,
+    egress: String,
+    segment: u16,
+    link: [Option<String>; 2],
+    frame: Vec<u8>,
+}
+
+impl Frozen {
+    /// Counts the frames that it holds.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.queued.len() + self.under_way.len()
+    }
+}
+
+impl Switch {
+    /// Has the switch stand still: it reads and sends no frame until [`Switch::resume`]. What is asked of it is still done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`].
+    pub fn pause(&self) -> Result<(), Error> {
+        self.call(|engine| engine.set_paused(true))
+    }
+
+    /// Has the switch go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`].
+    pub fn resume(&self) -> Result<(), Error> {
+        self.call(|engine| engine.set_paused(false))
+    }
+
+    /// Gives all that a paused switch holds, together with what is in its streams: their peers must not send meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`].
+    pub fn freeze(&self) -> Result<Frozen, Error> {
+        self.call(|engine| engine.freeze())
+    }
+
+    /// Takes off a paused switch all ports that came by [`Switch::listen_stream`] or [`Switch::add_stream`], and forgets all frames
+    /// and stations.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`].
+    pub fn reset(&self) -> Result<(), Error> {
+        self.call(|engine| engine.fabric.reset())
+    }
+
+    /// Has a paused switch go on from where another, or it, was: takes the connections that wait, and gives the ports of the same
+    /// names what they had. Gives how many frames have no port to go to; they are lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`].
+    pub fn thaw(&self, frozen: &Frozen) -> Result<usize, Error> {
+        let frozen = frozen.clone();
+        self.call(|engine| {
+            engine.accept_all();
+            engine.fabric.thaw(Instant::now(), frozen)
+        })
+    }
+}
+
+impl Engine {
+    fn set_paused(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+        self.fabric.hold(is_paused);
+    }
+
+    /// Waits for jobs, and does nothing else.
+    pub(super) fn stand_still(&mut self) {
+        let mut polled = [PollFd::new(&self.wake, PollFlags::IN)];
+        let _ = poll(&mut polled, None);
+        self.handle_jobs();
+    }
+
+    fn freeze(&mut self) -> Frozen {
+        let now = Instant::now();
+        let mut batch = RecvBatch::new();
+        let streams = self.fabric.streams();
+        for _ in 0..ROUNDS_MAX {
+            let before = self.fabric.frames_in();
+            for id in &streams {
+                self.fabric.handle_readable(now, *id, &mut batch);
+            }
+            if self.fabric.frames_in() == before {
+                break;
+            }
+        }
+        self.fabric.freeze(now)
+    }
+}
+
+impl Fabric {
+    fn streams(&mut self) -> Vec<PortId> {
+        let is_stream = |port: &&mut Port| matches!(port.transport, Transport::Stream(_));
+        self.ports_mut()
+            .filter(is_stream)
+            .map(|port| port.id)
+            .collect()
+    }
+
+    fn frames_in(&self) -> u64 {
+        self.totals().counters.frames_in
+    }
+
+    /// Has frames for streams wait in their queues, or go out again.
+    fn hold(&mut self, is_held: bool) {
+        for port in self.ports_mut() {
+            port.is_held = is_held;
+        }
+    }
+
+    fn reset(&mut self) {
+        for id in self.streams() {
+            self.close(id);
+        }
+        self.ruled.delayed.clear();
+        self.stations.clear();
+    }
+
+    fn name_of(&self, id: PortId) -> Option<String> {
+        let mut ports = self.slots.iter().filter_map(|slot| slot.port.as_ref());
+        let port = ports.find(|port| port.id == id)?;
+        Some(port.name.clone())
+    }
+
+    /// The port of that name; the last one, if there are several.
+    fn port_named(&self, name: &str) -> Option<PortId> {
+        let ports = self.slots.iter().filter_map(|slot| slot.port.as_ref());
+        ports
+            .filter(|port| port.name == name)
+            .map(|port| port.id)
+            .next_back()
+    }
+
+    fn freeze(&mut self, now: Instant) -> Frozen {
+        let stations = self.stations.known(now).into_iter().filter_map(|station| {
+            Some(Heard {
+                port: self.name_of(station.port)?,
+                segment: station.segment,
+                address: station.address,
+                silent_for: station.silent_for,
+            })
+        });
+        let stations = stations.collect();
+        let mut queued = Vec::new();
+        for port in self.slots.iter().filter_map(|slot| slot.port.as_ref()) {
+            if matches!(port.transport, Transport::Stream(_)) {
+                let frames = port.queue.whole_frames().map(|pieces| pieces.concat());
+                let frames = frames.filter_map(|bytes| bytes.get(PREFIX_LEN..).map(<[u8]>::to_vec));
+                queued.extend(frames.map(|frame| (port.name.clone(), frame)));
+            }
+        }
+        let names = |link: u64| ends_of(link).map(|end| end.and_then(|id| self.name_of(id)));
+        let under_way = self
+            .ruled
+            .delayed
+            .waiting()
+            .filter_map(|(due, hop, frame)| {
+                Some(UnderWay {
+                    left: due.saturating_duration_since(now),
+                    stage: hop.stage,
+                    ingress: self.name_of(hop.ingress)?,
+                    egress: self.name_of(hop.egress)?,
+                    segment: hop.segment,
+                    link: names(hop.link),
+                    frame: frame.to_vec(),
+                })
+            });
+        let under_way = under_way.collect();
+        let links = self.ruled.links.iter();
+        let links = links.map(|(link, ruled)| (names(*link), ruled.impairer.clone()));
+        Frozen {
+            stations,
+            queued,
+            under_way,
+            links: links.collect(),
+            rules: self.ruled.rules.clone(),
+            at: now,
+        }
+    }
+
+    fn link_of(&self, ends: &[Option<String>; 2]) -> u64 {
+        let [from, to] = ends
+            .each_ref()
+            .map(|end| end.as_ref().and_then(|name| self.port_named(name)));
+        match (from, to) {
+            (Some(from), Some(to)) => link_between(from, to),
+            (Some(from), None) => link_from(from),
+            (None, Some(to)) => link_to(to),
+            (None, None) => 0,
+        }
+    }
+
+    fn thaw(&mut self, now: Instant, frozen: Frozen) -> usize {
+        self.hold(true);
+        self.ruled.rules = frozen.rules;
+        self.ruled.links.clear();
+        self.apply_rules(now);
+        let passed = now.saturating_duration_since(frozen.at);
+        for (ends, mut impairer) in frozen.links {
+            let link = self.link_of(&ends);
+            if let Some(ruled) = self.ruled.links.get_mut(&link) {
+                impairer.shift(passed);
+                ruled.impairer = impairer;
+            }
+        }
+        for heard in frozen.stations {
+            if let Some(port) = self.port_named(&heard.port) {
+                let then = now.checked_sub(heard.silent_for).unwrap_or(now);
+                self.stations
+                    .hear_in(then, port, heard.segment, heard.address);
+            }
+        }
+        let mut lost = 0;
+        for (name, frame) in frozen.queued {
+            lost += usize::from(!self.queue_again(&name, &frame));
+        }
+        for frame in frozen.under_way {
+            lost += usize::from(!self.send_again(now, &frame));
+        }
+        lost
+    }
+
+    fn queue_again(&mut self, name: &str, frame: &[u8]) -> bool {
+        let Some(id) = self.port_named(name) else {
+            return false;
+        };
+        let epoll = &self.epoll;
+        let Some(port) = port_in(&mut self.slots, id) else {
+            return false;
+        };
+        let is_queued = port
+            .queue
+            .push([&stream::prefix(frame.len()), frame], frame.len());
+        settle(epoll, port);
+        is_queued
+    }
+
+    fn send_again(&mut self, now: Instant, frame: &UnderWay) -> bool {
+        let (Some(ingress), Some(egress)) = (
+            self.port_named(&frame.ingress),
+            self.port_named(&frame.egress),
+        ) else {
+            return false;
+        };
+        let hop = Hop {
+            stage: frame.stage,
+            ingress,
+            egress,
+            segment: frame.segment,
+            link: self.link_of(&frame.link),
+        };
+        let Some(buffer) = self.ruled.delayed.buffer([&frame.frame, &[], &[]]) else {
+            return false;
+        };
+        self.ruled.delayed.push(now + frame.left, hop, buffer);
+        true
+    }
+}
