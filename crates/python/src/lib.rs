@@ -34,6 +34,7 @@ mod symbols;
     reason = "starting CPython with a configuration has no safe form"
 )]
 mod sys;
+mod testbed;
 mod vlan;
 
 pub use call::{Signals, wait_for_signal};

@@ -9,6 +9,7 @@ use crate::log::{Block, Logger};
 use crate::machine::{BaseMachine, Completed, Input, Output, Parallel, Process, QemuMachine};
 use crate::qmp::{Events, QmpApiError, QmpSession};
 use crate::retry;
+use crate::testbed::{Fork, TestbedObject};
 use crate::vlan::{Capture, Change, Link, Port, Station, Vlan};
 
 /// Puts the package and its modules where `import` finds them.
@@ -44,6 +45,9 @@ pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
     vlan.add_class::<Port>()?;
     vlan.add_class::<Station>()?;
     vlan.add_class::<Link>()?;
+    let testbed = module(py, "test_driver.testbed", false)?;
+    testbed.add_class::<TestbedObject>()?;
+    testbed.add_class::<Fork>()?;
     let logger = module(py, "test_driver.logger", false)?;
     logger.add_class::<Logger>()?;
     logger.add_class::<Block>()?;
@@ -51,6 +55,7 @@ pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
         ("errors", errors),
         ("machine", machine),
         ("driver", driver),
+        ("testbed", testbed),
         ("vlan", vlan),
         ("logger", logger),
     ] {

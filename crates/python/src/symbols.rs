@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyList};
 use crate::driver::Driver;
 use crate::exceptions::RequestedAssertionFailed;
 use crate::machine::{BaseMachine, QemuMachine};
+use crate::testbed::TestbedObject;
 use crate::vlan::Vlan;
 use crate::{modules, retry};
 
@@ -64,6 +65,10 @@ pub(crate) fn build<'py>(
     symbols.set_item("vlans", &vlans)?;
     symbols.set_item("log", driver.getattr("logger")?)?;
     symbols.set_item("driver", driver)?;
+    let whole = TestbedObject {
+        testbed: Arc::clone(testbed),
+    };
+    symbols.set_item("testbed", Bound::new(py, whole)?)?;
     symbols.set_item("os", py.import("os")?)?;
     symbols.set_item("retry", wrap_pyfunction!(retry::retry, py)?)?;
     symbols.set_item("t", test_case(py)?)?;

@@ -95,6 +95,34 @@ fn methods_of_a_machine_give_what_the_nixos_driver_gives() {
 }
 
 #[test]
+fn a_fork_is_rolled_back_also_after_an_exception_and_a_checkpoint_has_a_name() {
+    let place = Place::new();
+    place.script(
+        "with t.assertRaisesRegex(ValueError, 'nowhere'): testbed.rollback('nowhere')\n\
+         with t.assertRaises(ValueError): alice.restore('nowhere')\n\
+         alice.succeed('echo 1 > /tmp/x')\n\
+         fork = testbed.fork()\n\
+         with t.assertRaises(ZeroDivisionError), fork:\n    \
+             alice.succeed('echo 2 > /tmp/x')\n    \
+             with t.assertRaises(RuntimeError), fork: pass\n    \
+             t.assertEqual(len(testbed.checkpoints()), 1)\n    \
+             1 / 0\n\
+         t.assertEqual(alice.succeed('cat /tmp/x'), '1\\n')\n\
+         with testbed.fork(), testbed.fork(): alice.succeed('echo 3 > /tmp/x')\n\
+         t.assertEqual(alice.succeed('cat /tmp/x'), '1\\n')\n\
+         t.assertEqual(testbed.checkpoints(), [])\n\
+         testbed.checkpoint('one')\n\
+         t.assertEqual((testbed.forget('one'), testbed.forget('one'), testbed.checkpoints()), (True, False, []))\n\
+         alice.snapshot('two')\n\
+         t.assertEqual((alice.forget_snapshot('two'), alice.forget_snapshot('two')), (True, False))\n",
+    );
+    let ended = place.run(&["run", "--quiet", "test.py"]);
+    ended.expect(0, &["passed in"]);
+    assert!(place.leftovers().is_empty());
+    assert_eq!(place.processes(), Vec::<String>::new());
+}
+
+#[test]
 fn a_cold_run_has_nothing_to_do_with_snapshots() {
     let place = Place::new();
     place.script("alice.succeed('true')\n");

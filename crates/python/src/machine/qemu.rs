@@ -113,6 +113,21 @@ impl QemuMachine {
         self.run(py, Machine::reboot)
     }
 
+    /// Saves the machine as it is now; the others and the network are not held.
+    fn snapshot(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.run(py, |machine, call| machine.snapshot(name, call))
+    }
+
+    /// Takes the machine back to a snapshot of its own.
+    fn restore(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.run(py, |machine, call| machine.restore_snapshot(name, call))
+    }
+
+    /// Drops a snapshot and its files; says whether there was one.
+    fn forget_snapshot(&self, py: Python<'_>, name: &str) -> bool {
+        py.detach(|| self.machine.forget_snapshot(name))
+    }
+
     /// Waits until the machine is off.
     #[pyo3(signature = (timeout=Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn wait_for_shutdown(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {

@@ -17,9 +17,11 @@ from test_driver.machine import BaseMachine as BaseMachine
 from test_driver.machine import Machine as Machine
 from test_driver.machine import QemuMachine as QemuMachine
 from test_driver.machine import retry as retry
+from test_driver.testbed import Testbed
 from test_driver.vlan import VLan
 
 driver: Driver
+testbed: Testbed
 log: CompositeLogger
 machines: list[QemuMachine]
 machines_qemu: list[QemuMachine]

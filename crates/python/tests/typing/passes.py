@@ -65,6 +65,13 @@ server.shell_interact()
 with subtest("blocked"), server.nested("cable", {"a": "b"}):
     server.block()
 
+testbed.checkpoint("ready")
+with testbed.fork():
+    testbed.rollback(testbed.checkpoints()[0])
+forgotten: bool = testbed.forget("ready") or server.forget_snapshot("x")
+server.snapshot("x")
+server.restore("x")
+
 lan = vlans[0]
 with lan.impair(between=(server, "probe"), delay="20ms", loss=0.01), lan.partition([server], [client]):
     lan.impair(source=server, rate="10Mbit", delay=timedelta(milliseconds=3)).undo()
