@@ -50,7 +50,8 @@ pub(crate) fn act(action: &System, payload: &[u8]) -> Result<Option<Power>, Fail
             hostname,
             interfaces,
             hosts,
-        } => set_identity(hostname, interfaces, hosts)?,
+            machine_id,
+        } => set_identity(hostname, interfaces, (hosts, machine_id))?,
         System::PowerOff => return Ok(Some(Power::Off)),
         System::Reboot => return Ok(Some(Power::Reboot)),
     }
@@ -79,18 +80,18 @@ fn add_entropy(bytes: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Changes nothing unless all of it makes sense here.
 fn set_identity(
     hostname: &str,
     interfaces: &[(String, [u8; 6], Vec<String>)],
-    hosts: &str,
+    (hosts, machine_id): (&str, &str),
 ) -> Result<(), Failure> {
-    let fail = |error: rustix::io::Errno| Failure::os("cannot set the host name", error);
-    rustix::system::sethostname(hostname.as_bytes()).map_err(fail)?;
-    // Whoever asks a file is answered, where there is one that can be written.
-    let _ = std::fs::write("/etc/hostname", format!("{hostname}\n"));
-    std::fs::write("/etc/hosts", hosts)
-        .map_err(|error| Failure::os("cannot write /etc/hosts", error))?;
+    let mut wanted = Vec::new();
     for (name, mac, addresses) in interfaces {
+        if name.contains('/') || !Path::new("/sys/class/net").join(name).exists() {
+            let message = format!("there is no interface {name}");
+            return Err(Failure::new(FailureKind::NotFound, message));
+        }
         let addresses: Result<Vec<_>, _> = addresses
             .iter()
             .map(|address| netlink::parse(address))
@@ -99,7 +100,19 @@ fn set_identity(
             let message = format!("{address} is no address with a prefix length");
             Failure::new(FailureKind::Invalid, message)
         })?;
-        netlink::set_interface(name, *mac, &addresses).map_err(|error| {
+        wanted.push((name, *mac, addresses));
+    }
+    let fail = |error: rustix::io::Errno| Failure::os("cannot set the host name", error);
+    rustix::system::sethostname(hostname.as_bytes()).map_err(fail)?;
+    // Whoever asks a file is answered, where there is one that can be written.
+    let _ = std::fs::write("/etc/hostname", format!("{hostname}\n"));
+    if !machine_id.is_empty() {
+        let _ = std::fs::write("/etc/machine-id", machine_id);
+    }
+    std::fs::write("/etc/hosts", hosts)
+        .map_err(|error| Failure::os("cannot write /etc/hosts", error))?;
+    for (name, mac, addresses) in wanted {
+        netlink::set_interface(name, mac, &addresses).map_err(|error| {
             Failure::os(format_args!("cannot set up the interface {name}"), error)
         })?;
     }

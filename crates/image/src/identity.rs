@@ -115,7 +115,8 @@ impl Identity {
     }
 
     /// The same machine of the same test has the same `/etc/machine-id` in every run.
-    fn machine_id(&self) -> String {
+    #[must_use]
+    pub fn machine_id(&self) -> String {
         let macs = self.interfaces.iter().map(|interface| interface.mac);
         let key = KeyBuilder::new("machine-id")
             .input("hostname", &self.hostname)

@@ -28,7 +28,7 @@ pub use fuzz::{fuzz_events, fuzz_requests};
 pub use wait::{BootPhase, Process, Wait};
 
 /// The version of the protocol. Both sides must have the same.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// What a session begins with. It holds bytes that no text has.
 pub const PREAMBLE: [u8; 16] = *b"\0\x01hotbed-agent\xff\n";
@@ -373,6 +373,8 @@ pub enum System {
         interfaces: Vec<(String, [u8; 6], Vec<String>)>,
         /// The text of `/etc/hosts`.
         hosts: String,
+        /// The text of `/etc/machine-id`; that stays as it is, if it is empty or cannot be written.
+        machine_id: String,
     },
     /// Powers the machine off, by its init where it has one.
     PowerOff,

@@ -214,5 +214,6 @@ fn request(identity: &Identity) -> System {
         hostname: identity.hostname.clone(),
         interfaces: identity.interfaces.iter().map(interface).collect(),
         hosts: identity.hosts_file(),
+        machine_id: identity.machine_id(),
     }
 }
