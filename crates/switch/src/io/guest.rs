@@ -28,6 +28,10 @@ const RECEIVE: usize = 0;
 /// The queue of frames from the guest.
 const TRANSMIT: usize = 1;
 
+/// How often a guest may bring buffers that are too few while frames wait: they come one by one at worst, and no more than a
+/// queue holds.
+const TRIES_MAX: usize = 1024;
+
 /// What is at the other end of the port.
 #[derive(Debug)]
 pub(super) struct Guest {
@@ -342,6 +346,7 @@ impl Guest {
             counters.drops.no_peer += lost;
             return Ok(());
         }
+        let mut tries = 0;
         while let Some(pieces) = waiting.front() {
             let (offload, frame) = unpack(pieces);
             let len = frame[0].len() + frame[1].len();
@@ -354,6 +359,10 @@ impl Guest {
                 count(counters, given, len);
             } else if self.rest_receiving()? {
                 return self.tell();
+            } else if tries == TRIES_MAX {
+                return Err(Error::Guest("its buffers come and go"));
+            } else {
+                tries += 1;
             }
         }
         self.set_receiving_silent()?;
