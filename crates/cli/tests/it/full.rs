@@ -17,7 +17,8 @@ fn run_with_full(folder: &Path, place: &Place, variable: &str) -> Option<Ended> 
         return None;
     }
     std::fs::create_dir_all(folder).expect("a folder");
-    let inner = place.command(&["run", "test.py"]);
+    // A machine that begins from a snapshot needs less room.
+    let inner = place.command(&["run", "--cold", "test.py"]);
     let mut command = Command::new("unshare");
     command
         .args(["-rm", "sh", "-c"])

@@ -12,6 +12,9 @@ fn interrupt(place: &Place, body: &str, signal: &str) -> (i32, String) {
     place.script(&format!("import sys, time\n{body}"));
     let mut running = Running::start(&mut place.command(&["run", "test.py"]));
     running.wait_for("ready");
+    // Python looks for signals between two steps: one that comes after that look and before the sleep waits for the sleep's end, in
+    // any Python program. Nothing shows that the sleep has begun.
+    std::thread::sleep(Duration::from_millis(200));
     running.signal(signal);
     running.wait()
 }
