@@ -128,6 +128,8 @@ impl Core {
     }
 
     fn cancel(&mut self, id: Id, now: Instant) {
+        // What the command's process left when it ended a moment ago is the command's, too.
+        self.reap();
         match self.operations.remove(&id) {
             Some(Operation::Job(mut job)) => {
                 self.kill(&mut job, now, false);
