@@ -182,6 +182,8 @@ fn what_a_command_left_before_it_ended_is_killed_with_the_rest_of_it() {
         await_end(&pid, "the command");
         let daemon = std::fs::read_to_string(&path).unwrap();
         assert!(is_there(daemon.trim()));
+        // The agent takes note of that a moment later, and nothing shows when.
+        std::thread::sleep(Duration::from_millis(500));
         running.cancel();
         finish(&running);
         await_end(daemon.trim(), "its daemon");
