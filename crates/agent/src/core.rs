@@ -319,7 +319,12 @@ impl Core {
             };
             at.is_some_and(|at| at <= now).then_some(*id)
         };
+        let touched = self.touched.len();
         self.touched.extend(self.operations.iter().filter_map(due));
+        if self.touched.len() > touched {
+            // What a command's process left when it ended a moment ago is to end at the command's deadline, too.
+            self.reap();
+        }
         self.end_detached(now);
         self.settle(now);
     }

@@ -1,7 +1,7 @@
 //! All processes that a command has started, and how they end: also those that left its process group or its session.
 //!
 //! Where there is a cgroup (version 2) file system, each command with a process of its own gets a group, and the kernel ends all in it at
-//! once. Elsewhere, its process takes in the orphans below it (`PR_SET_CHILD_SUBREAPER`), as we take in what it leaves when it ends: so
+//! once. Elsewhere, and where a group cannot be made, its process takes in the orphans below it (`PR_SET_CHILD_SUBREAPER`), as we take in what it leaves when it ends: so
 //! all are found in `/proc`, wherever they went.
 
 use rustix::process::{Pid, Signal};
@@ -44,6 +44,10 @@ pub(crate) struct Group(Option<(PathBuf, File)>);
 impl Group {
     /// None at all.
     pub(crate) const NONE: Self = Self(None);
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 impl Groups {

@@ -1,6 +1,6 @@
 //! Processes that end, and what they leave.
 //!
-//! Where there are no groups, what a command's process leaves when it ends becomes our child (we are a subreaper). It belongs to the command
+//! What the process of a command without a group leaves when it ends becomes our child (we are a subreaper). It belongs to the command
 //! as long as that has not ended.
 
 use super::{Core, Operation};
@@ -16,18 +16,18 @@ impl Core {
     pub(super) fn reap(&mut self) {
         let mut bytes = [0; 64];
         while rustix::io::read(&self.children, &mut bytes).is_ok_and(|len| len > 0) {}
-        // Those of which something may be left.
+        // Those that may have left something to us.
         let mut owners = BTreeSet::new();
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             owners.extend(self.handle_exit(pid, status));
             self.strays.remove(&pid);
         }
-        if !owners.is_empty() && self.groups.find().is_none() {
+        if !owners.is_empty() {
             self.adopt(&owners);
         }
     }
 
-    /// Takes note of one; gives the command that it belonged to.
+    /// Takes note of one; gives the command that it belonged to, if that has no group.
     fn handle_exit(&mut self, pid: Pid, status: WaitStatus) -> Option<Id> {
         for (id, operation) in &mut self.operations {
             let Operation::Job(job) = operation else {
@@ -40,7 +40,7 @@ impl Core {
                 own.has_ended = true;
                 job.exit.get_or_insert(exit(status));
                 self.touched.insert(*id);
-                return Some(*id);
+                return own.group.is_none().then_some(*id);
             }
             if let Some(at) = own.orphans.iter().position(|orphan| *orphan == pid) {
                 own.orphans.swap_remove(at);

@@ -95,6 +95,7 @@ impl Core {
         self.session = None;
         self.is_greeted = false;
         self.port.forget();
+        self.reap();
         let all = std::mem::take(&mut self.operations);
         for (_, operation) in all {
             if let Operation::Job(job) = operation {

@@ -3,6 +3,7 @@
 use hotbed_console::agent::wire::{Command, Program, Stderr, Stream};
 use hotbed_console::agent::{Agent, Ended, Progress, Running};
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,25 @@ impl Drop for Guest {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // An agent that was killed leaves its groups; another one with its number would find them taken.
+        let groups = std::fs::read_dir(groups().unwrap_or_default());
+        let begin = self.group("");
+        for entry in groups.into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&begin) {
+                let _ = std::fs::remove_dir(entry.path());
+            }
+        }
     }
+}
+
+/// Where agents make groups, if they can.
+pub(crate) fn groups() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut lines = mounts.lines();
+    let line = lines.find(|line| line.contains(" - cgroup2 "))?;
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new(line.split(' ').nth(4)?).join(path))
 }
 
 impl Guest {
@@ -61,6 +80,11 @@ impl Guest {
 
     pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// What the agent calls the group of a command.
+    pub(crate) fn group(&self, number: &str) -> String {
+        format!("hotbed-{}-{number}", self.process.id())
     }
 
     pub(crate) fn log(&self) -> String {
