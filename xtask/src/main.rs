@@ -4,6 +4,7 @@
 //! - [`test`](mod@test): every check and every test; what CI runs.
 //! - [`tidy`]: rules of the source tree that no other tool checks.
 //! - [`deny`]: licences and sources of what we depend on, by cargo-deny.
+//! - [`parity`]: whether scripts find here what the NixOS driver has.
 //! - [`fuzz`]: one fuzz target, or all of them for a while each.
 //!
 //! What the jobs share: [`setup`] installs what the machine lacks, [`agent`] builds what runs in guests, [`run`] starts
@@ -19,6 +20,7 @@ mod deny;
 #[expect(clippy::disallowed_types, reason = "asks rustup")]
 mod fuzz;
 mod nix;
+mod parity;
 #[expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -60,6 +62,8 @@ enum Job {
     Tidy,
     /// Check licences and sources of what we depend on (needs cargo-deny).
     Deny,
+    /// Compare what test scripts find here with what the NixOS driver has.
+    Parity,
     /// Fuzz one target, or each of them for a while (needs cargo-fuzz).
     Fuzz(fuzz::Arguments),
 }
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
             Job::Test(arguments) => test::run(&workspace, &runner, &arguments),
             Job::Tidy => tidy::run(&workspace, &runner),
             Job::Deny => deny::run(&workspace, &runner),
+            Job::Parity => parity::run(&workspace, &runner),
             Job::Fuzz(arguments) => fuzz::run(&workspace, &runner, &arguments),
         }
     });
