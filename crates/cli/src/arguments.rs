@@ -102,7 +102,7 @@ pub(crate) struct RunOptions {
     )]
     pub(crate) at_failure: Option<AtFailure>,
 
-    /// Begin with power-on: neither take machines from snapshots of earlier boots nor make any.
+    /// Begin with power-on: neither take machines from snapshots of earlier boots, which are made when a boot is over, nor make any.
     #[arg(long)]
     pub(crate) cold: bool,
 

@@ -51,7 +51,7 @@ pub fn starting(mut config: TestConfig, start: Start) -> TestConfig {
             image.hot = match (start, image.hot.take()) {
                 (Start::Cold, _) => Some(Hot::Never),
                 (Start::Hot, Some(unit @ Hot::Unit(_))) => Some(unit),
-                (Start::Hot, _) => Some(Hot::Shell),
+                (Start::Hot, _) => Some(Hot::Booted),
             };
         }
     }

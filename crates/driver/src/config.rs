@@ -155,8 +155,9 @@ pub struct ImageMachine {
 pub enum Hot {
     /// With power-on, always.
     Never,
-    /// From a snapshot of the moment when its shell announced itself, and its agent did: what holds when nobody says.
-    Shell,
+    /// From a snapshot of the moment when its boot was over: shell and agent have answered, systemd has no jobs left, and the guest is
+    /// calm. This holds when nobody says.
+    Booted,
     /// From a snapshot of the moment when this unit of systemd was active.
     Unit(String),
 }

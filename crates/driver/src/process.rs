@@ -152,6 +152,21 @@ impl Process {
         crate::sys::processor_time(self.pid())
     }
 
+    /// Whether none of its threads runs, or would if it had a processor.
+    pub(crate) fn is_idle(&self) -> io::Result<bool> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            // Behind the name, which may hold anything.
+            let state = stat
+                .rsplit_once(") ")
+                .and_then(|(_, rest)| rest.chars().next());
+            if state == Some('R') {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// A descriptor that becomes readable when the process ends.
     pub(crate) fn exit_event(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()

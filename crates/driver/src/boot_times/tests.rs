@@ -136,5 +136,5 @@ fn all_machines_start_as_it_is_wanted() {
     };
     assert_eq!(hot(Start::Cold), [Some(Hot::Never), Some(Hot::Never)]);
     let unit = Hot::Unit("x.service".to_owned());
-    assert_eq!(hot(Start::Hot), [Some(unit), Some(Hot::Shell)]);
+    assert_eq!(hot(Start::Hot), [Some(unit), Some(Hot::Booted)]);
 }

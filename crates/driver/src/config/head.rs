@@ -28,7 +28,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<TestConfig, Error> {
     let global_timeout = top.duration("timeout")?.unwrap_or(GLOBAL_TIMEOUT);
     let boot_timeout = top.duration("boot_timeout")?.unwrap_or(BOOT_TIMEOUT);
     let hot = top.read("hot", "true or false", |value| match value.as_bool()? {
-        true => Some(Hot::Shell),
+        true => Some(Hot::Booted),
         false => Some(Hot::Never),
     })?;
     let mut machines = Vec::new();

@@ -106,7 +106,7 @@ pub(super) fn parse(
 /// The value of `hot`.
 fn read_hot(value: &DeValue<'_>) -> Option<Hot> {
     match value {
-        DeValue::Boolean(true) => Some(Hot::Shell),
+        DeValue::Boolean(true) => Some(Hot::Booted),
         DeValue::Boolean(false) => Some(Hot::Never),
         value => {
             let unit = value.as_str()?.strip_prefix("unit:")?;

@@ -178,7 +178,7 @@ fn a_machine_begins_hot_at_its_shell_or_at_a_unit() {
     };
     assert_eq!(of(""), None);
     assert_eq!(of("hot = false"), Some(Hot::Never));
-    assert_eq!(of("hot = true"), Some(Hot::Shell));
+    assert_eq!(of("hot = true"), Some(Hot::Booted));
     let unit = Some(Hot::Unit("getty@tty1.service".to_owned()));
     assert_eq!(of("hot = \"unit:getty@tty1.service\""), unit);
 }

@@ -1,7 +1,7 @@
-//! Hot boot: a machine begins where an earlier boot of the same machine was when its shell announced itself.
+//! Hot boot: a machine begins where an earlier boot of the same machine ended.
 //!
 //! - `key`: what a snapshot depends on; `limits`: what cannot be saved, and why; pure.
-//! - `point`: when a machine is where its snapshot is to be.
+//! - `point`: when a machine is where its snapshot is to be; `calm`: when it has nothing left to do.
 //! - `save`: a machine that has just come up becomes a snapshot, and goes on from it in a new QEMU.
 //! - `restore`: a QEMU that begins from a snapshot; `settle`: what the guest is told then: the time, new random numbers.
 //! - `prestart`: a QEMU that is there before it is needed.
@@ -11,6 +11,7 @@
 //!
 //! Invariant: what a test has done to a machine is in no snapshot: whatever touches a machine that is to be saved ends that.
 
+mod calm;
 pub(crate) mod checkpoint;
 pub(crate) mod clones;
 mod key;
@@ -210,7 +211,7 @@ impl Machine {
 
     /// What a snapshot of this machine needs; `None` when there is to be none.
     fn plan(&self, machine: &ImageMachine, start: &ImageStart<'_>) -> Option<Plan> {
-        let point = machine.hot.clone().unwrap_or(Point::Shell);
+        let point = machine.hot.clone().unwrap_or(Point::Booted);
         if point == Point::Never || self.site.is_cold {
             return None;
         }

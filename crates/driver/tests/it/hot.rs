@@ -270,6 +270,21 @@ fn a_machine_is_saved_when_the_unit_that_its_head_names_is_active() {
 }
 
 #[test]
+fn a_machine_is_saved_when_its_boot_is_over() {
+    let _turn = one_at_a_time();
+    let cache = Cache::new();
+    let head = "[machines.m]\nimage = \"debian\"";
+    for begun in [SAVED, RESTORED] {
+        let bed = cache.bed(head);
+        assert_eq!(ask(bed.m(), "systemctl list-jobs"), "No jobs running.");
+        let (_, state) = run(bed.m(), "systemctl is-system-running");
+        assert_eq!(state, "running\n");
+        let log = bed.log();
+        assert!(log.contains(begun), "{log}");
+    }
+}
+
+#[test]
 fn restored_machines_reach_each_other_and_another_machine_is_another_snapshot() {
     let _turn = one_at_a_time();
     let cache = Cache::new();

@@ -15,7 +15,7 @@ use crate::machine::boot::ImageStart;
 use crate::machine::command_line::Accelerator;
 
 /// Goes up when the same inputs would be saved as something else.
-const FORMAT: &str = "3";
+const FORMAT: &str = "4";
 /// What the testbed's directory is called in the key.
 const DIRECTORY: &[u8] = b"@testbed@";
 /// What a clone's directory is called there.

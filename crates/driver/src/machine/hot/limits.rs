@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_machine_says_hot_for_itself_or_the_head_does_for_all() {
-        assert_eq!(machine("memory = 64").hot, Some(Hot::Shell));
+        assert_eq!(machine("memory = 64").hot, Some(Hot::Booted));
         assert_eq!(machine("hot = false").hot, Some(Hot::Never));
     }
 }

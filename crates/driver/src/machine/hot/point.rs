@@ -1,4 +1,5 @@
-//! When a machine is where its snapshot is to be: its shell is there, and its agent, and what the test's head asks for.
+//! When a machine is where its snapshot is to be: its shell is there, and its agent, and its boot is over, or what the test's head asks
+//! for is there.
 
 use std::time::Duration;
 
@@ -37,6 +38,9 @@ impl Machine {
         }
         if let Hot::Unit(unit) = &plan.point {
             self.wait_for_its_unit(shell, unit, call)?;
+        } else {
+            let agent = agent.as_ref().map(|(agent, _)| agent);
+            self.wait_for_calm(run, agent, call)?;
         }
         if let Some((agent, _)) = &agent {
             warm_up(agent, call)?;
