@@ -50,7 +50,7 @@ pub enum Error {
     #[error(transparent)]
     Segment(#[from] NoSegment),
     /// More was asked for than a switch keeps.
-    #[error("more than {0} rules, impaired links or captures")]
+    #[error("more than {0} rules, impaired links, or captures and watches")]
     TooManyRules(usize),
     /// A capture file could not be made or written.
     #[error("cannot capture to {}", path.display())]

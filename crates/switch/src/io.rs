@@ -3,7 +3,8 @@
 //! - [`Switch`]: the handle. What it is asked becomes a job for the switch's thread.
 //! - `engine`: that thread: one epoll loop. `fabric` has the ports; `port` sends and queues.
 //! - `forward`: the way of a frame. `rule`, `ruled`: that way where something was asked of ports and links.
-//! - `vde`, `sockets`, `tap`, `vxlan`, `local`: how ports come to be. `record`, `capture`: the file, and the thread that writes it.
+//! - `vde`, `sockets`, `tap`, `vxlan`, `local`: how ports come to be. `observe`: who looks on;
+//!   `watch`: the program; `record`, `capture`: a file, and the thread that writes it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
@@ -42,20 +43,24 @@ mod freeze;
 #[cfg(feature = "vhost-user")]
 mod guest;
 mod local;
+mod observe;
 mod port;
 mod record;
 mod rule;
 mod ruled;
+mod settle;
 mod sockets;
 mod tap;
 mod token;
 mod vde;
 mod vxlan;
+mod watch;
 
-pub use capture::CaptureOptions;
 pub use freeze::Frozen;
 pub use local::{LocalPort, RecvError, SendError};
+pub use observe::Selection;
 pub use vxlan::Vxlan;
+pub use watch::{OTHERS_MAX, SIGHTINGS_MAX, Watch};
 
 /// Ports that a switch has at most, unless it is told otherwise.
 pub const PORTS_MAX: usize = 1024;

@@ -54,11 +54,12 @@ pub mod wire;
 
 pub use error::Error;
 pub use io::{
-    CaptureOptions, Config, Frozen, LocalPort, PORTS_MAX, RecvError, SendError, Switch, Vxlan,
+    Config, Frozen, LocalPort, OTHERS_MAX, PORTS_MAX, RecvError, SIGHTINGS_MAX, Selection,
+    SendError, Switch, Vxlan, Watch,
 };
 pub use report::{
     CaptureSummary, Counters, Drops, LinkCounters, LinkInfo, LostPort, PortInfo, PortKind,
-    StationInfo, Totals,
+    Sighting, StationInfo, Totals,
 };
 pub use state::impair::{BadImpairment, Distribution, Impairment, Jitter, Loss, Rate};
 pub use state::queue::Overflow;

@@ -1,10 +1,14 @@
 //! What a switch tells about itself: ports, stations and counters.
 
+use std::fmt;
 use std::ops::AddAssign;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use crate::state::PortId;
 use crate::wire::MacAddr;
+use crate::wire::pcapng::Direction;
+use crate::wire::summary::Summary;
 
 /// What is at the other end of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -221,4 +225,33 @@ pub struct CaptureSummary {
     pub bytes: u64,
     /// Frames that went through the switch but not into the file, because the disk was too slow.
     pub frames_lost: u64,
+}
+
+/// A frame that passed a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sighting {
+    /// The port.
+    pub port: PortId,
+    /// What it is called.
+    pub port_name: Arc<str>,
+    /// Whether it came in or went out there.
+    pub direction: Direction,
+    /// When.
+    pub time: SystemTime,
+    /// The frame, or its first bytes.
+    pub frame: Vec<u8>,
+    /// How many bytes it had.
+    pub len: usize,
+}
+
+impl fmt::Display for Sighting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = match self.direction {
+            Direction::In => "from",
+            Direction::Out => "to",
+        };
+        let (port, what) = (&self.port_name, Summary(&self.frame));
+        write!(f, "{way} {port}: {what}, {} bytes", self.len)
+    }
 }

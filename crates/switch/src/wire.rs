@@ -7,13 +7,16 @@
 //! - [`vnet`]: what is in front of a frame in the memory of a guest.
 //! - [`vxlan`]: what is in front of a frame on its way to another host.
 //! - [`filter`]: expressions that say which frames are meant.
+//! - [`summary`]: a frame in a line, for people.
 //! - [`pcapng`]: the blocks of a capture file.
 
 use std::fmt;
 
+mod decode;
 pub mod filter;
 pub mod pcapng;
 pub mod stream;
+pub mod summary;
 pub mod tag;
 pub mod vde;
 pub mod vnet;

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use hotbed_switch::wire::filter::Filter;
 use hotbed_switch::{
-    CaptureOptions, CaptureSummary, End, Impairment, LinkInfo, MacAddr, StationInfo, Switch, Way,
+    CaptureSummary, End, Impairment, LinkInfo, MacAddr, Selection, StationInfo, Switch, Way,
 };
 
 use super::Vlan;
@@ -197,11 +197,11 @@ impl Vlan {
             Filter::parse(text)
                 .map_err(|error| Error::Argument(format!("filter `{text}`: {error}")))
         });
-        let options = CaptureOptions {
+        let selection = Selection {
             ports,
             filter: filter.transpose()?,
         };
-        self.with_switch(|switch| switch.start_capture_of(path, &options))
+        self.with_switch(|switch| switch.start_capture_of(path, &selection))
     }
 
     /// Ends a capture that [`start_capture_of`](Self::start_capture_of) began; the file is whole then.

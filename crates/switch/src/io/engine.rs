@@ -12,9 +12,11 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketFlags};
 
-use super::capture::{CAPTURES_MAX, Capture};
+use super::capture::Capture;
 use super::fabric::Fabric;
+use super::observe::{OBSERVERS_MAX, Observer, Sink};
 use super::port::Transport;
+use super::settle::Settling;
 use super::sockets;
 use super::token::Token;
 use super::vde::{self, Directory};
@@ -48,6 +50,7 @@ pub(super) struct Engine {
     upkeep_at: Option<Instant>,
     is_stopping: bool,
     pub(super) is_paused: bool,
+    pub(super) settling: Vec<Settling>,
 }
 
 /// Where connections come in.
@@ -83,6 +86,7 @@ impl Engine {
             upkeep_at: None,
             is_stopping: false,
             is_paused: false,
+            settling: Vec::new(),
         }
     }
 
@@ -93,13 +97,14 @@ impl Engine {
         while !self.is_stopping {
             if self.is_paused {
                 self.stand_still();
+                self.end_settling();
                 continue;
             }
             let wake_at = match (self.upkeep_at, self.fabric.ruled.delayed.next_due()) {
                 (Some(upkeep), Some(due)) => Some(upkeep.min(due)),
                 (upkeep, due) => upkeep.or(due),
             };
-            let is_busy = self.fabric.is_busy();
+            let is_busy = self.fabric.is_busy() || !self.settling.is_empty();
             let wake_at = if is_busy {
                 Some(Instant::now())
             } else {
@@ -125,12 +130,13 @@ impl Engine {
             if self.upkeep_at.is_some_and(|at| at <= now) {
                 self.handle_upkeep(now);
             }
-            for capture in &mut self.fabric.captures {
-                capture.flush();
-            }
+            self.fabric.observers.retain_mut(Observer::end_round);
+            self.end_settling();
         }
-        for capture in self.fabric.captures {
-            let _ = capture.finish(); // Nobody asked for it: there is nobody to tell.
+        for observer in self.fabric.observers {
+            if let Sink::Capture(capture) = observer.sink {
+                let _ = capture.finish(); // Nobody asked for it: there is nobody to tell.
+            }
         }
     }
 
@@ -221,28 +227,36 @@ impl Engine {
 
     /// Tells whether a capture can be started.
     pub(super) fn check_capture(&self, path: &Path, is_main: bool) -> Result<(), Error> {
-        let captures = &self.fabric.captures;
+        let mut captures = self.fabric.observers.iter().filter_map(Observer::capture);
         let collides = |capture: &&Capture| capture.path == path || is_main && capture.is_main;
-        match captures.iter().find(collides) {
+        match captures.find(collides) {
             Some(running) => Err(Error::CaptureRunning(running.path.clone())),
-            None if captures.len() >= CAPTURES_MAX => Err(Error::TooManyRules(CAPTURES_MAX)),
             None => Ok(()),
         }
     }
 
-    pub(super) fn start_capture(&mut self, mut capture: Capture) -> Result<(), Error> {
-        self.check_capture(&capture.path, capture.is_main)?; // Somebody may have been quicker.
-        for port in self.fabric.ports_mut() {
-            capture.add_port(port.id, &port.name);
+    pub(super) fn add_observer(&mut self, mut observer: Observer) -> Result<(), Error> {
+        let observers = &mut self.fabric.observers;
+        observers.retain_mut(Observer::end_round); // Watches may have been dropped since the last round.
+        if observers.len() >= OBSERVERS_MAX {
+            return Err(Error::TooManyRules(OBSERVERS_MAX));
         }
-        self.fabric.captures.push(capture);
+        for port in self.fabric.ports_mut() {
+            observer.add_port(port.id, &port.name);
+        }
+        self.fabric.observers.push(observer);
         Ok(())
     }
 
     pub(super) fn take_capture(&mut self, is_it: impl Fn(&Capture) -> bool) -> Option<Capture> {
-        let captures = &mut self.fabric.captures;
-        let place = captures.iter().position(is_it)?;
-        Some(captures.remove(place))
+        let observers = &mut self.fabric.observers;
+        let place = observers
+            .iter()
+            .position(|observer| observer.capture().is_some_and(&is_it))?;
+        match observers.remove(place).sink {
+            Sink::Capture(capture) => Some(capture),
+            Sink::Watch(_) => None,
+        }
     }
 
     /// Accepts all connections that wait.

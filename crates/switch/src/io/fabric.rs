@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::Config;
-use super::capture::Capture;
+use super::observe::Observer;
 use super::port::{self, Link, Port, Transport};
 use super::ruled::{Marks, Ruled};
 use super::token::Token;
@@ -31,7 +31,7 @@ pub(super) struct Fabric {
     /// Ports that have pending frames.
     pub(super) touched: Vec<PortId>,
     pub(super) ruled: Ruled,
-    pub(super) captures: Vec<Capture>,
+    pub(super) observers: Vec<Observer>,
     /// Of ports that are gone, and of the switch as such.
     pub(super) totals: Totals,
     /// Ports that were taken off for what their peers did, the latest of them.
@@ -60,7 +60,7 @@ impl Fabric {
             slots: Vec::new(),
             stations,
             touched: Vec::new(),
-            captures: Vec::new(),
+            observers: Vec::new(),
             totals: Totals::default(),
             lost: VecDeque::new(),
             #[cfg(feature = "vhost-user")]
@@ -149,8 +149,8 @@ impl Fabric {
                 source: errno.into(),
             })?;
         }
-        for capture in &mut self.captures {
-            capture.add_port(id, &port.name);
+        for observer in &mut self.observers {
+            observer.add_port(id, &port.name);
         }
         if let Some(slot) = self.slots.get_mut(place_of(id)) {
             slot.port = Some(port);

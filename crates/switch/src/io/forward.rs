@@ -21,8 +21,8 @@ impl Fabric {
     ) -> Counters {
         let mut came_in = Counters::default();
         let is_ruled = self.marks_of(ingress).is_some();
-        if !self.captures.is_empty() {
-            self.begin_captures();
+        if !self.observers.is_empty() {
+            self.begin_batch();
         }
         for span in spans {
             let frame_bytes = span.of(bytes);
@@ -33,8 +33,8 @@ impl Fabric {
             };
             came_in.frames_in += 1;
             came_in.bytes_in += span.len() as u64;
-            for capture in &mut self.captures {
-                capture.record(ingress, Direction::In, frame_bytes);
+            for observer in &mut self.observers {
+                observer.record(ingress, Direction::In, frame_bytes);
             }
             if is_ruled {
                 self.handle_ruled(now, ingress, bytes, span, &mut came_in.drops);
@@ -47,10 +47,10 @@ impl Fabric {
     }
 
     /// Takes the time for the frames of a batch, once for all of them.
-    pub(super) fn begin_captures(&mut self) {
+    pub(super) fn begin_batch(&mut self) {
         let now = SystemTime::now();
-        for capture in &mut self.captures {
-            capture.begin_batch(now);
+        for observer in &mut self.observers {
+            observer.begin_batch(now);
         }
     }
 
@@ -119,10 +119,10 @@ impl Fabric {
             let Some(port) = port_in(&mut self.slots, id) else {
                 continue;
             };
-            for capture in &mut self.captures {
-                if capture.has_both_directions() {
+            for observer in &mut self.observers {
+                if observer.has_both_directions() {
                     for span in &port.pending {
-                        capture.record(id, Direction::Out, span.of(bytes));
+                        observer.record(id, Direction::Out, span.of(bytes));
                     }
                 }
             }

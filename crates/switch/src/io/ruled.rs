@@ -274,8 +274,8 @@ impl Fabric {
     /// Takes frames out of the queue that have arrived by `now`, and has them go on.
     pub(super) fn release(&mut self, now: Instant) {
         let mut released = std::mem::take(&mut self.ruled.released);
-        if !self.captures.is_empty() {
-            self.begin_captures();
+        if !self.observers.is_empty() {
+            self.begin_batch();
         }
         for _ in 0..RELEASE_MAX / BATCH {
             released.clear();

@@ -14,10 +14,10 @@
 
 use std::net::IpAddr;
 
-use self::decode::Decoded;
 use super::MacAddr;
+use super::decode::Decoded;
+use super::summary::Summary;
 
-mod decode;
 mod parse;
 
 /// Most bytes of an expression.
@@ -183,6 +183,7 @@ pub fn fuzz(bytes: &[u8]) {
         return;
     };
     let meant = filter.matches(frame);
+    let _ = Summary(frame).to_string();
     match Filter::parse(&format!("not ({})", filter.as_str())) {
         Ok(opposite) => assert_ne!(meant, opposite.matches(frame)),
         // The parentheses made it too long, or there is nothing in them.
@@ -191,4 +192,4 @@ pub fn fuzz(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::wire) mod tests;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use hotbed_switch::wire::filter::Filter;
-use hotbed_switch::{CaptureOptions, End, Error};
+use hotbed_switch::{End, Error, Selection};
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 
@@ -204,7 +204,7 @@ fn a_port_is_captured_in_both_directions_and_by_a_filter_beside_the_whole() {
     let (a, b) = (lan.client("alpha"), lan.client("beta"));
     lan.await_ports(2);
     let (whole, part) = (lan.path("whole.pcapng"), lan.path("part.pcapng"));
-    let options = CaptureOptions {
+    let options = Selection {
         ports: Some(vec![End::from("beta"), End::from("late")]),
         filter: Some(Filter::parse("not less 60").unwrap()),
     };

@@ -27,3 +27,4 @@ mod vde_tools;
 #[cfg(feature = "vhost-user")]
 mod vhost_user;
 mod vxlan;
+mod watch;

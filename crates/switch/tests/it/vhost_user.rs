@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use hotbed_switch::wire::filter::Filter;
-use hotbed_switch::{CaptureOptions, Impairment, Loss, PortKind, PortSettings, Tags, Way};
+use hotbed_switch::{Impairment, Loss, PortKind, PortSettings, Selection, Tags, Way};
 use vm_memory::GuestAddress;
 
 use crate::guest::{
@@ -470,7 +470,7 @@ fn impairments_tags_and_captures_are_for_guests_too() {
     introduce(&mut b, B);
     a.recv();
     let path = lan.path("b.pcapng");
-    let options = CaptureOptions {
+    let options = Selection {
         ports: Some(vec!["b".into()]),
         filter: Some(Filter::parse("tcp").unwrap()),
     };

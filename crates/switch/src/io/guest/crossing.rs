@@ -145,7 +145,7 @@ impl Fabric {
         counters: &mut Counters,
     ) -> Result<bool, Error> {
         // Where something was asked of the port, or somebody looks on, each frame must be there as others have it.
-        let goes_straight = self.captures.is_empty() && self.marks_of(id).is_none();
+        let goes_straight = self.observers.is_empty() && self.marks_of(id).is_none();
         for _ in 0..FRAMES_PER_TURN {
             match guest.take()? {
                 Some(Ok(taken)) => {

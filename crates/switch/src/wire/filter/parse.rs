@@ -3,16 +3,11 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::decode::{ARP, IPV4, IPV6, TCP, UDP};
 use super::{BadFilter, DEPTH_MAX, EXPRESSION_MAX, Side, Step, TESTS_MAX, Test};
 use crate::wire::MacAddr;
-
-const ICMP: u8 = 1;
-const ICMP6: u8 = 58;
-const FLAG_FIN: u8 = 0x01;
-const FLAG_SYN: u8 = 0x02;
-const FLAG_RST: u8 = 0x04;
-const FLAG_ACK: u8 = 0x10;
+use crate::wire::decode::{
+    ARP, FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN, ICMP, ICMP6, IPV4, IPV6, TCP, UDP,
+};
 
 pub(super) fn parse(text: &str) -> Result<Vec<Step>, BadFilter> {
     if text.len() > EXPRESSION_MAX {

@@ -4,12 +4,12 @@ use super::*;
 
 const HEADER: [u8; 12] = [2, 0, 0, 0, 0, 0xb, 2, 0, 0, 0, 0, 0xa];
 
-fn frame(kind: u16, packet: &[u8]) -> Vec<u8> {
+pub(in crate::wire) fn frame(kind: u16, packet: &[u8]) -> Vec<u8> {
     [&HEADER[..], &kind.to_be_bytes(), packet].concat()
 }
 
 /// From 10.0.0.1 to 10.0.0.2, from port 1000 to port 80.
-fn ipv4(protocol: u8, flags: u8, fragment: u16) -> Vec<u8> {
+pub(in crate::wire) fn ipv4(protocol: u8, flags: u8, fragment: u16) -> Vec<u8> {
     let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, protocol, 0, 0];
     packet[6..8].copy_from_slice(&fragment.to_be_bytes());
     packet.extend([10, 0, 0, 1, 10, 0, 0, 2]);
@@ -18,7 +18,7 @@ fn ipv4(protocol: u8, flags: u8, fragment: u16) -> Vec<u8> {
 }
 
 /// From fd00::1 to fd00::2, from port 1000 to port 53, behind hop-by-hop options.
-fn ipv6() -> Vec<u8> {
+pub(in crate::wire) fn ipv6() -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0, 0, 24, 0, 64];
     for last in [1, 2] {
         let mut address = [0; 16];
@@ -30,7 +30,7 @@ fn ipv6() -> Vec<u8> {
     frame(0x86dd, &packet)
 }
 
-fn arp() -> Vec<u8> {
+pub(in crate::wire) fn arp() -> Vec<u8> {
     let mut packet = vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 0xa, 10, 0, 0, 1];
     packet.extend([0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
     let mut frame = frame(0x0806, &packet);
@@ -38,7 +38,7 @@ fn arp() -> Vec<u8> {
     frame
 }
 
-fn tagged(number: u16, frame: &[u8]) -> Vec<u8> {
+pub(in crate::wire) fn tagged(number: u16, frame: &[u8]) -> Vec<u8> {
     let [high, low] = number.to_be_bytes();
     [&frame[..12], &[0x81, 0, high, low], &frame[12..]].concat()
 }

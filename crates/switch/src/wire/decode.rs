@@ -1,14 +1,21 @@
-//! What a filter can ask about, taken out of a frame. What is cut off or damaged is just not there.
+//! What can be asked about a frame, or said of it. What is cut off or damaged is just not there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::wire::{Frame, HEADER_LEN, MacAddr};
 
-pub(super) const ARP: u16 = 0x0806;
-pub(super) const IPV4: u16 = 0x0800;
-pub(super) const IPV6: u16 = 0x86dd;
-pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
+pub(in crate::wire) const ARP: u16 = 0x0806;
+pub(in crate::wire) const IPV4: u16 = 0x0800;
+pub(in crate::wire) const IPV6: u16 = 0x86dd;
+pub(in crate::wire) const ICMP: u8 = 1;
+pub(in crate::wire) const TCP: u8 = 6;
+pub(in crate::wire) const UDP: u8 = 17;
+pub(in crate::wire) const ICMP6: u8 = 58;
+
+pub(in crate::wire) const FLAG_FIN: u8 = 0x01;
+pub(in crate::wire) const FLAG_SYN: u8 = 0x02;
+pub(in crate::wire) const FLAG_RST: u8 = 0x04;
+pub(in crate::wire) const FLAG_ACK: u8 = 0x10;
 
 const TAG_TYPES: [u16; 2] = [0x8100, 0x88a8];
 /// Tags that are looked behind at most.
@@ -21,18 +28,20 @@ const FRAGMENT: u8 = 44;
 
 /// The parts of a frame; pairs are of source and target.
 #[derive(Debug, Default)]
-pub(super) struct Decoded {
-    pub(super) stations: Option<(MacAddr, MacAddr)>,
-    pub(super) tag: Option<u16>,
-    pub(super) ether_type: Option<u16>,
-    pub(super) ips: Option<(IpAddr, IpAddr)>,
-    pub(super) protocol: Option<u8>,
-    pub(super) ports: Option<(u16, u16)>,
-    pub(super) tcp_flags: Option<u8>,
+pub(in crate::wire) struct Decoded {
+    pub(in crate::wire) stations: Option<(MacAddr, MacAddr)>,
+    pub(in crate::wire) tag: Option<u16>,
+    pub(in crate::wire) ether_type: Option<u16>,
+    pub(in crate::wire) ips: Option<(IpAddr, IpAddr)>,
+    pub(in crate::wire) protocol: Option<u8>,
+    pub(in crate::wire) ports: Option<(u16, u16)>,
+    pub(in crate::wire) tcp_flags: Option<u8>,
+    pub(in crate::wire) icmp_type: Option<u8>,
+    pub(in crate::wire) arp_operation: Option<u16>,
 }
 
 impl Decoded {
-    pub(super) fn new(bytes: &[u8]) -> Decoded {
+    pub(in crate::wire) fn new(bytes: &[u8]) -> Decoded {
         let mut decoded = Decoded::default();
         let Some(frame) = Frame::parse(bytes) else {
             return decoded;
@@ -51,7 +60,10 @@ impl Decoded {
         decoded.ether_type = u16_at(rest, 0);
         let packet = rest.get(2..).unwrap_or_default();
         match decoded.ether_type {
-            Some(ARP) => decoded.ips = ipv4_pair(packet, 14, 24),
+            Some(ARP) => {
+                decoded.ips = ipv4_pair(packet, 14, 24);
+                decoded.arp_operation = u16_at(packet, 6);
+            }
             Some(IPV4) => decoded.read_ipv4(packet),
             Some(IPV6) => decoded.read_ipv6(packet),
             _ => {}
@@ -109,6 +121,9 @@ impl Decoded {
         }
         if self.protocol == Some(TCP) {
             self.tcp_flags = segment.get(13).copied();
+        }
+        if matches!(self.protocol, Some(ICMP | ICMP6)) {
+            self.icmp_type = segment.first().copied();
         }
     }
 }
