@@ -1,18 +1,17 @@
 //! Linux guests whose consoles are ours, over vhost-user: with front ends that others wrote.
 
-mod initramfs;
 mod qemu;
 mod service;
 mod uml;
-mod vmm;
 
 use crate::guest::PATIENCE;
 use hotbed_console::device::vhost_user::{Happened, Running};
 use hotbed_console::device::{Config, Port, PortEvent, Size};
 use hotbed_console::{Command, Progress, Shell};
+use hotbed_testing::Vmm;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The ports of every guest here: the shell's console, two for data, and a second console.
 const PORTS: [(&str, bool); 4] = [("shell", true), ("one", false), ("two", false), ("", true)];
@@ -33,6 +32,36 @@ fn config() -> Config {
             rows: 31,
         },
         ..Config::default()
+    }
+}
+
+/// Loads the modules by their numbers, and becomes the shell when there is a console for it.
+const INIT: &str = r#"#!/bin/busybox sh
+export PATH=/bin HOME=/tmp
+/bin/busybox --install -s /bin
+mount -t devtmpfs devtmpfs /dev
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+for module in /modules/*; do insmod "$module"; done
+until [ -c /dev/hvc0 ]; do usleep 1000; done
+exec </dev/hvc0 >/dev/hvc0 2>/dev/console
+stty raw -echo
+echo 'Spawning backdoor root shell...'
+PS1= exec bash --norc /dev/hvc0
+"#;
+
+/// What that shell is.
+const BASH: (&str, &str) = ("bash", "/bin/bash-static");
+
+/// How often it is asked whether the VMM is still there.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Waits until the guest's shell is there.
+fn wait_ready(vmm: &Vmm, shell: &mut Shell) {
+    let until = Instant::now() + PATIENCE;
+    while shell.poll_ready(Instant::now() + SLICE).unwrap().is_none() {
+        let has_time = Instant::now() < until && !vmm.has_ended();
+        assert!(has_time, "the guest's shell is not there");
     }
 }
 

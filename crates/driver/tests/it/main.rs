@@ -20,6 +20,7 @@ mod leftovers;
 mod power;
 mod prestart;
 mod session;
+mod start_script;
 mod support;
 mod units;
 mod vde;

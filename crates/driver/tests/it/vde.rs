@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -10,52 +9,26 @@ use std::time::Duration;
 
 use hotbed_driver::TestConfig;
 use hotbed_driver::config::{MachineKind, network};
-use hotbed_image::{Cache, Identity, Interface, LogConsole, Silent, Spec};
 
 use crate::guest::{SOON, one_at_a_time};
+use crate::start_script::write_start_script;
 use crate::support::{Bed, call};
 
 const HEAD: &str = "# /// hotbed\n# [machines.ours]\n# [machines.script]\n# ///\n";
 const OURS: u8 = 1;
 const SCRIPT: u8 = 2;
 
-/// Writes `run-script-vm`: the micro image behind a start script, with a user network and one card on VDE.
+/// Writes `run-script-vm`, with a user network and one card on VDE.
 fn start_script(directory: &Path) -> PathBuf {
-    let image = hotbed_image::build(&Cache::open().unwrap(), &Spec::Micro, &Silent).unwrap();
-    let mac = network::mac(1, SCRIPT);
-    let identity = Identity {
-        hostname: "script".to_owned(),
-        interfaces: vec![Interface {
-            name: "eth1".to_owned(),
-            mac,
-            ipv4: (network::ipv4(1, SCRIPT), 24),
-            ipv6: (network::ipv6(1, SCRIPT), 64),
-        }],
-        hosts: vec![(network::ipv4(1, OURS).into(), vec!["ours".to_owned()])],
-    };
-    let initrd = directory.join("initrd");
-    image.write_initrd(&identity, &initrd).unwrap();
-    let path = directory.join("run-script-vm");
-    let text = format!(
-        r#"#!/bin/sh
-set -e
-exec qemu-system-x86_64 -machine q35,accel=tcg -cpu max \
-    -name script -m 256 -smp 1 \
+    let devices = format!(
+        r#"-machine q35,accel=tcg -cpu max -m 256 \
     -net nic,netdev=user.0,model=virtio -netdev user,id=user.0,restrict=on,"$QEMU_NET_OPTS" \
     -device virtio-net-pci,netdev=vlan1,mac={mac} \
-    -netdev vde,id=vlan1,sock="$QEMU_VDE_SOCKET_1" \
-    -kernel {kernel} -initrd {initrd} -append "{append} $QEMU_KERNEL_PARAMS" \
-    $QEMU_OPTS \
-    "$@"
-"#,
-        mac = network::mac_text(mac),
-        kernel = image.kernel.display(),
-        initrd = initrd.display(),
-        append = image.command_line(LogConsole::Uart),
+    -netdev vde,id=vlan1,sock="$QEMU_VDE_SOCKET_1""#,
+        mac = network::mac_text(network::mac(1, SCRIPT)),
     );
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
+    let hosts = vec![(network::ipv4(1, OURS).into(), vec!["ours".to_owned()])];
+    write_start_script(directory, "script", SCRIPT, hosts, &devices)
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! Guests of QEMU that share their memory with a switch: start scripts with `-netdev vhost-user`.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use hotbed_driver::TestConfig;
 use hotbed_driver::config::{MachineKind, network};
-use hotbed_image::{Cache, Identity, Interface, LogConsole, Silent, Spec};
 use hotbed_switch::{Config, PortKind, Switch};
 
 use crate::guest::{SOON, one_at_a_time};
+use crate::start_script::write_start_script;
 use crate::support::{Bed, call};
 
 const HEAD: &str = "# /// hotbed\n# [machines.a]\n# [machines.b]\n# ///\n";
@@ -16,45 +15,19 @@ const HEAD: &str = "# /// hotbed\n# [machines.a]\n# [machines.b]\n# ///\n";
 /// A card for which more is not cut is a card that cuts.
 const FRAME_MAX: u64 = 1514;
 
-/// Writes a start script: the micro image, with one card on a vhost-user socket.
+/// Writes a start script with one card on a vhost-user socket.
 ///
 /// QEMU 7.2 dies of MSI-X with vhost-user under TCG: hence `vectors=0`.
 fn start_script(directory: &Path, name: &str, number: u8) -> PathBuf {
-    let image = hotbed_image::build(&Cache::open().unwrap(), &Spec::Micro, &Silent).unwrap();
-    let mac = network::mac(1, number);
-    let identity = Identity {
-        hostname: name.to_owned(),
-        interfaces: vec![Interface {
-            name: "eth1".to_owned(),
-            mac,
-            ipv4: (network::ipv4(1, number), 24),
-            ipv6: (network::ipv6(1, number), 64),
-        }],
-        hosts: Vec::new(),
-    };
-    let initrd = directory.join(format!("{name}.initrd"));
-    image.write_initrd(&identity, &initrd).unwrap();
-    let path = directory.join(format!("run-{name}-vm"));
-    let text = format!(
-        r#"#!/bin/sh
-set -e
-exec qemu-system-x86_64 -machine q35,accel=tcg,memory-backend=ram -cpu max \
-    -name {name} -m 192 -smp 1 -object memory-backend-memfd,id=ram,size=192M,share=on \
+    let devices = format!(
+        r"-machine q35,accel=tcg,memory-backend=ram -cpu max -m 192 \
+    -object memory-backend-memfd,id=ram,size=192M,share=on \
     -nodefaults -nic none -chardev socket,id=vlan1,path={socket} -netdev vhost-user,id=vlan1,chardev=vlan1 \
-    -device virtio-net-pci,netdev=vlan1,mac={mac},vectors=0,romfile= \
-    -kernel {kernel} -initrd {initrd} -append "{append} $QEMU_KERNEL_PARAMS" \
-    $QEMU_OPTS \
-    "$@"
-"#,
+    -device virtio-net-pci,netdev=vlan1,mac={mac},vectors=0,romfile=",
         socket = directory.join(format!("{name}.sock")).display(),
-        mac = network::mac_text(mac),
-        kernel = image.kernel.display(),
-        initrd = initrd.display(),
-        append = image.command_line(LogConsole::Uart),
+        mac = network::mac_text(network::mac(1, number)),
     );
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
+    write_start_script(directory, name, number, Vec::new(), &devices)
 }
 
 #[test]

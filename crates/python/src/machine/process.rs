@@ -6,6 +6,7 @@ use std::time::Duration;
 use hotbed_driver::machine::program::{OutputStream, Process as GuestProcess};
 use hotbed_driver::{Call, Error, Machine};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::program::{input, output};
 use crate::call;
@@ -196,14 +197,8 @@ impl Process {
     }
 
     /// Kills it if it still runs, and waits for its end.
-    #[pyo3(signature = (_kind, _error, _traceback))]
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        _kind: &Bound<'_, PyAny>,
-        _error: &Bound<'_, PyAny>,
-        _traceback: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<bool> {
         if self.poll(py)?.is_none() {
             self.shared.process.kill();
             self.run(py, |process, call| process.wait(None, call))?;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hotbed_driver::vlan::{Before, Distribution, End, Frames, Impairment, Jitter, Loss, Rate};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::Vlan;
 use crate::call;
@@ -199,14 +200,8 @@ impl Change {
         this
     }
 
-    #[pyo3(signature = (_kind, _error, _traceback))]
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        _kind: &Bound<'_, PyAny>,
-        _error: &Bound<'_, PyAny>,
-        _traceback: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<bool> {
         self.undo(py)?;
         Ok(false)
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hotbed_driver::vlan::{Drops, PortKind};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::Vlan;
 use crate::call;
@@ -224,14 +225,8 @@ impl Capture {
         this
     }
 
-    #[pyo3(signature = (_kind, _error, _traceback))]
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        _kind: &Bound<'_, PyAny>,
-        _error: &Bound<'_, PyAny>,
-        _traceback: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<bool> {
         self.stop(py)?;
         Ok(false)
     }

@@ -511,4 +511,3 @@ fn impairments_tags_and_captures_are_for_guests_too() {
 mod dpdk;
 mod hostile;
 mod uml;
-mod vmm;

@@ -3,10 +3,10 @@
 //! It needs a QEMU of 10.2 or later. Where the one that is installed is older, Debian 13's packages (with backports) are fetched
 //! once and unpacked into the target folder; nothing is installed.
 
-use super::vmm::Vmm;
-use super::{check_guest, config, initramfs, wait_for};
+use super::{BASH, INIT, check_guest, config, wait_for, wait_ready};
 use hotbed_console::Shell;
 use hotbed_console::device::vhost_user::{Happened, Service};
+use hotbed_testing::{Initramfs, Vmm};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ impl Packages {
             let seconds = FETCHING_MAX.as_secs().to_string();
             let target = root.display().to_string();
             let words = ["-c", FETCH, "fetch", &target, &seconds].map(str::to_owned);
-            let fetching = Vmm::start("/bin/sh", &words);
+            let fetching = Vmm::start("/bin/sh", &words)?;
             watch(&fetching, &root.with_extension("part"));
             if !root.exists() {
                 let said = fetching.said();
@@ -201,7 +201,12 @@ fn start(folder: &Path, socket: &Path) -> Result<Vmm, String> {
     }
     let (kernel, drivers) = packages.kernel()?;
     let initrd = folder.join("initrd");
-    initramfs::write(&initrd, &packages.modules(&drivers, folder)?)?;
+    let guest = Initramfs {
+        init: INIT,
+        modules: &packages.modules(&drivers, folder)?,
+        programs: &[BASH],
+    };
+    guest.write(&initrd)?;
     let queues = 2 + 2 * super::PORTS.len();
     let arguments = format!(
         "-nodefaults -no-user-config -display none -serial stdio -m 256M -smp 1 -accel tcg \
@@ -218,7 +223,7 @@ fn start(folder: &Path, socket: &Path) -> Result<Vmm, String> {
         "-append".to_owned(),
         "console=ttyS0 panic=-1 tsc=unstable".to_owned(),
     ]);
-    Ok(Vmm::start(&program, &words))
+    Vmm::start(&program, &words)
 }
 
 #[test]
@@ -233,7 +238,7 @@ fn qemu_has_its_consoles_on_our_back_end() {
         Ok(vmm) => vmm,
         Err(why) => return println!("SKIPPED: no QEMU of 10.2 or later: {why}"),
     };
-    vmm.wait_ready(&mut shell);
+    wait_ready(&vmm, &mut shell);
     check_guest(&mut shell, &mut one, &mut two, &running);
     drop(vmm);
     wait_for(&running, |happened| {

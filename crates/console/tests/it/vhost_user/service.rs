@@ -1,11 +1,11 @@
 //! What an embedder sees of a console: what is lent to him, and what becomes of VMMs and guests that break the rules.
 
-use super::vmm::Vmm;
 use super::{config, uml};
 use crate::guest::{PATIENCE, SOON};
 use hotbed_console::device::vhost_user::{Happened, Service};
 use hotbed_console::device::{PortEvent, Size, Stop};
 use hotbed_console::{Command, Progress, Shell};
+use hotbed_testing::Vmm;
 use hotbed_vhost_user::virtio_queue::desc::RawDescriptor;
 use hotbed_vhost_user::virtio_queue::desc::split::Descriptor;
 use hotbed_vhost_user::virtio_queue::mock::MockSplitQueue;

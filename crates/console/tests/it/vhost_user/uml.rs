@@ -1,46 +1,22 @@
 //! User-mode Linux, a kernel that is a program, as the front end and the guest.
 
-use super::vmm::Vmm;
-use super::{check_guest, config, initramfs, run, wait_for};
+use super::{BASH, INIT, check_guest, config, run, wait_for, wait_ready};
 use hotbed_console::Shell;
 use hotbed_console::device::vhost_user::{Happened, Service};
-use std::path::{Path, PathBuf};
-
-const KERNEL: &str = "/usr/bin/linux.uml";
-const MODULES: &str = "/usr/lib/uml/modules";
+use hotbed_testing::{UserModeLinux, Vmm};
+use std::path::Path;
 
 /// A guest that has not said anything yet, or why there can be none.
 fn start(folder: &Path, socket: &Path) -> Result<Vmm, String> {
-    if !Path::new(KERNEL).exists() {
-        return Err("user-mode-linux is not installed".to_owned());
-    }
-    let initrd = folder.join("initrd");
-    initramfs::write(&initrd, &[module("drivers/char/virtio_console.ko")?])?;
-    let arguments = [
-        "mem=96M".to_owned(),
-        format!("initrd={}", initrd.display()),
-        "rdinit=/init".to_owned(),
-        "con=null".to_owned(),
-        "con0=null,fd:1".to_owned(),
-        "ssl=null".to_owned(),
-        "umid=guest".to_owned(),
-        format!("uml_dir={}/", folder.display()),
-        format!("virtio_uml.device={}:3", socket.display()),
-    ];
-    let vmm = Vmm::start(KERNEL, &arguments);
-    // What it needs of its host it tries first, and this last; then it talks to us.
-    vmm.wait_said("PROT_EXEC mmap")?;
-    Ok(vmm)
-}
-
-/// A module of the kernel, whatever its version.
-fn module(path: &str) -> Result<PathBuf, String> {
-    let versions = std::fs::read_dir(MODULES).map_err(|error| format!("{MODULES}: {error}"))?;
-    versions
-        .flatten()
-        .map(|version| version.path().join("kernel").join(path))
-        .find(|path| path.exists())
-        .ok_or_else(|| format!("{path} is not in {MODULES}"))
+    let guest = UserModeLinux {
+        folder,
+        name: "guest",
+        modules: &["drivers/char/virtio_console"],
+        init: INIT,
+        programs: &[BASH],
+        device: &format!("{}:3", socket.display()),
+    };
+    guest.start()
 }
 
 /// Starts a guest, unless that cannot be done here: then it says why, and the test ends.
@@ -61,7 +37,7 @@ fn user_mode_linux_has_its_consoles_on_our_back_end() {
     let Some(vmm) = start_or_skip(folder.path(), &socket) else {
         return;
     };
-    vmm.wait_ready(&mut shell);
+    wait_ready(&vmm, &mut shell);
     check_guest(&mut shell, &mut one, &mut two, &running);
 
     let pid = std::fs::read_to_string(folder.path().join("guest/pid")).unwrap();
@@ -88,7 +64,7 @@ fn second_guest_finds_the_console_as_the_first_one_did() {
             return;
         };
         wait_for(&running, |happened| matches!(happened, Happened::Connected));
-        vmm.wait_ready(&mut shell);
+        wait_ready(&vmm, &mut shell);
         assert_eq!(
             run(&mut shell, "cat /sys/class/virtio-ports/vport*p0/name"),
             "shell"

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::listen;
-use super::vmm::Vmm;
 use crate::local::recv;
 use crate::support::{A, ALL, B, Lan, SOON, frame, have};
+use hotbed_testing::Vmm;
 
 const PROGRAM: &str = "dpdk-testpmd";
 
@@ -31,7 +31,7 @@ fn testpmd_forwards_between_two_switches() {
     let mut words: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
     words.extend([device(&left, 0), device(&right, 1)]);
     words.extend(options.split(' ').map(str::to_owned));
-    let testpmd = Vmm::start(PROGRAM, &words);
+    let testpmd = Vmm::start(PROGRAM, &words).unwrap();
     if let Err(why) = testpmd.wait_said("start packet forwarding") {
         return println!("SKIPPED: DPDK cannot run here: {why}");
     }

@@ -2,15 +2,26 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+
+use hotbed_testing::{UserModeLinux, Vmm};
 
 use super::listen;
-use super::vmm::{Vmm, write_guest};
 use crate::namespace::{is_inside, run};
 use crate::support::Lan;
 
-const KERNEL: &str = "/usr/bin/linux.uml";
-const MODULES: &str = "/usr/lib/uml/modules";
+/// What a guest does first.
+const INIT: &str = r#"#!/bin/busybox sh
+export PATH=/bin
+/bin/busybox --install -s /bin
+mount -t devtmpfs devtmpfs /dev
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+for module in /modules/*; do insmod "$module"; done
+until [ -e /sys/class/net/eth0 ]; do usleep 1000; done
+"#;
+
+/// What it does last: it stays, for others may have to do with it.
+const END: &str = "\nwhile :; do sleep 1000; done\n";
 
 /// Bytes that one guest sends to the other.
 const BULK: &str = "seq 1 1000000";
@@ -20,49 +31,21 @@ const BULK_SUM: &str = "8a7095c1c23bfadc311fe6b16d950582";
 
 /// A guest that does what the script says, or why there can be none.
 fn start(lan: &Lan, name: &str, script: &str) -> Result<Vmm, String> {
-    if !Path::new(KERNEL).exists() {
-        return Err("user-mode-linux is not installed".to_owned());
-    }
     let folder = lan.path(&format!("{name}.uml"));
     std::fs::create_dir(&folder).unwrap();
-    let initrd = folder.join("initrd");
-    let modules = [
-        "net/core/failover",
-        "drivers/net/net_failover",
-        "drivers/net/virtio_net",
-    ];
-    let modules: Vec<PathBuf> = modules.into_iter().filter_map(module).collect();
-    write_guest(&initrd, &modules, script)?;
-    let arguments = [
-        "mem=96M".to_owned(),
-        format!("initrd={}", initrd.display()),
-        "rdinit=/init".to_owned(),
-        "con=null".to_owned(),
-        "con0=null,fd:1".to_owned(),
-        "ssl=null".to_owned(),
-        format!("umid={name}"),
-        format!("uml_dir={}/", folder.display()),
-        format!("virtio_uml.device={}:1", listen(lan, name).display()),
-    ];
-    let vmm = Vmm::start(KERNEL, &arguments);
-    // What it needs of its host it tries first, and this last; then it talks to us.
-    vmm.wait_said("PROT_EXEC mmap")?;
-    Ok(vmm)
-}
-
-/// A module of the kernel, whatever its version; `None` if it is in the kernel itself.
-fn module(path: &str) -> Option<PathBuf> {
-    let versions = std::fs::read_dir(MODULES).ok()?;
-    versions
-        .flatten()
-        .map(|version| {
-            version
-                .path()
-                .join("kernel")
-                .join(path)
-                .with_extension("ko")
-        })
-        .find(|path| path.exists())
+    let guest = UserModeLinux {
+        folder: &folder,
+        name,
+        modules: &[
+            "net/core/failover",
+            "drivers/net/net_failover",
+            "drivers/net/virtio_net",
+        ],
+        init: &[INIT, script, END].concat(),
+        programs: &[],
+        device: &format!("{}:1", listen(lan, name).display()),
+    };
+    guest.start()
 }
 
 #[test]
