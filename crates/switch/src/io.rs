@@ -56,7 +56,6 @@ mod vde;
 mod vxlan;
 mod watch;
 
-pub use freeze::Frozen;
 pub use local::{LocalPort, RecvError, SendError};
 pub use observe::Selection;
 pub use vxlan::Vxlan;

@@ -54,13 +54,14 @@ pub mod wire;
 
 pub use error::Error;
 pub use io::{
-    Config, Frozen, LocalPort, OTHERS_MAX, PORTS_MAX, RecvError, SIGHTINGS_MAX, Selection,
+    Config, LocalPort, OTHERS_MAX, PORTS_MAX, RecvError, SIGHTINGS_MAX, Selection,
     SendError, Switch, Vxlan, Watch,
 };
 pub use report::{
     CaptureSummary, Counters, Drops, LinkCounters, LinkInfo, LostPort, PortInfo, PortKind,
     Sighting, StationInfo, Totals,
 };
+pub use state::frozen::{BadState, FROZEN_BYTES_MAX, Frozen};
 pub use state::impair::{BadImpairment, Distribution, Impairment, Jitter, Loss, Rate};
 pub use state::queue::Overflow;
 pub use state::rules::{End, MTU_MAX, PortSettings, Way};

@@ -5,6 +5,8 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use crate::state::PortId;
 use crate::wire::MacAddr;
 use crate::wire::pcapng::Direction;
@@ -130,7 +132,7 @@ pub struct LinkInfo {
 }
 
 /// What happened on an impaired link since it was impaired.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LinkCounters {
     /// Frames that came to it.

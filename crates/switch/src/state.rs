@@ -9,10 +9,13 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::report::StationInfo;
 use crate::wire::{Frame, MacAddr};
 
 pub mod delay;
+pub mod frozen;
 pub mod impair;
 pub mod offload;
 pub mod queue;
@@ -36,7 +39,7 @@ const TICK: Duration = Duration::from_millis(100);
 ///
 /// It prints as the port's number. A number is given again when its port is gone, an id is not (before 65,536 ports
 /// had the number).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PortId {
     generation: u16,
     number: u16,

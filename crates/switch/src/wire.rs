@@ -12,6 +12,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 mod decode;
 pub mod filter;
 pub mod pcapng;
@@ -30,7 +32,7 @@ pub const HEADER_LEN: usize = 14;
 pub const FRAME_MAX: usize = 69_632;
 
 /// Address of a station.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {

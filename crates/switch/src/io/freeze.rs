@@ -2,7 +2,7 @@
 //!
 //! Ports are told by their names: whoever holds the state of a switch and connects again under the same names goes on from it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -12,55 +12,13 @@ use super::port::{Port, Transport};
 use super::ruled::{ends_of, link_between, link_from, link_to};
 use super::{Error, Switch};
 use crate::state::PortId;
-use crate::state::delay::{Hop, Stage};
-use crate::state::impair::fate::Impairer;
-use crate::state::rules::Rules;
+use crate::state::delay::Hop;
+use crate::state::frozen::{Frozen, Heard, Link, UnderWay};
 use crate::sys::RecvBatch;
-use crate::wire::MacAddr;
 use crate::wire::stream::{self, PREFIX_LEN};
 
 /// How often the switch reads all streams before it takes it that their peers do not stand still.
 const ROUNDS_MAX: usize = 1024;
-
-/// All that a switch holds at one instant: stations, frames under way, and what is asked of ports and links.
-#[derive(Debug, Clone)]
-pub struct Frozen {
-    stations: Vec<Heard>,
-    /// Frames that wait for a port.
-    queued: Vec<(String, Vec<u8>)>,
-    under_way: Vec<UnderWay>,
-    links: Vec<([Option<String>; 2], Impairer)>,
-    rules: Rules,
-    at: Instant,
-}
-
-#[derive(Debug, Clone)]
-struct Heard {
-    port: String,
-    segment: u16,
-    address: MacAddr,
-    silent_for: Duration,
-}
-
-/// A frame that waits in a link.
-#[derive(Debug, Clone)]
-struct UnderWay {
-    left: Duration,
-    stage: Stage,
-    ingress: String,
-    egress: String,
-    segment: u16,
-    link: [Option<String>; 2],
-    frame: Vec<u8>,
-}
-
-impl Frozen {
-    /// Counts the frames that it holds.
-    #[must_use]
-    pub fn frames(&self) -> usize {
-        self.queued.len() + self.under_way.len()
-    }
-}
 
 impl Switch {
     /// Has the switch stand still: it reads and sends no frame until [`Switch::resume`]. What is asked of it is still done.
@@ -224,18 +182,17 @@ impl Fabric {
             });
         let under_way = under_way.collect();
         let links = self.ruled.links.iter();
-        let links = links.map(|(link, ruled)| (names(*link), ruled.impairer.clone()));
+        let links = links.map(|(link, ruled)| (names(*link), ruled.impairer.progress(now)));
         Frozen {
             stations,
             queued,
             under_way,
             links: links.collect(),
             rules: self.ruled.rules.clone(),
-            at: now,
         }
     }
 
-    fn link_of(&self, ends: &[Option<String>; 2]) -> u64 {
+    fn link_of(&self, ends: &Link) -> u64 {
         let [from, to] = ends
             .each_ref()
             .map(|end| end.as_ref().and_then(|name| self.port_named(name)));
@@ -252,12 +209,10 @@ impl Fabric {
         self.ruled.rules = frozen.rules;
         self.ruled.links.clear();
         self.apply_rules(now);
-        let passed = now.saturating_duration_since(frozen.at);
-        for (ends, mut impairer) in frozen.links {
+        for (ends, progress) in frozen.links {
             let link = self.link_of(&ends);
             if let Some(ruled) = self.ruled.links.get_mut(&link) {
-                impairer.shift(passed);
-                ruled.impairer = impairer;
+                ruled.impairer.go_on(now, &progress);
             }
         }
         for heard in frozen.stations {
@@ -310,6 +265,9 @@ impl Fabric {
             return false;
         };
         self.ruled.delayed.push(now + frame.left, hop, buffer);
+        if let Some(ruled) = self.ruled.links.get_mut(&hop.link) {
+            ruled.impairer.handle_returned(frame.frame.len());
+        }
         true
     }
 }

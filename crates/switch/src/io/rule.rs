@@ -44,7 +44,7 @@ impl Switch {
         })?;
         let (way, impairment) = (way.clone(), impairment.clone());
         self.call(move |engine| {
-            engine.check_ends(ends_of_way(&way))?;
+            engine.check_ends(way.ends())?;
             let fabric = &mut engine.fabric;
             let before = fabric.ruled.rules.impair(way.clone(), Some(impairment));
             let before = before.map_err(|_| Error::TooManyRules(RULES_MAX))?;
@@ -144,15 +144,6 @@ impl Switch {
         self.call(|engine| engine.fabric.links())
             .unwrap_or_default()
     }
-}
-
-fn ends_of_way(way: &Way) -> impl Iterator<Item = &End> {
-    let ends = match way {
-        Way::From(end) | Way::To(end) => [Some(end), None],
-        Way::Between { from, to } => [Some(from), Some(to)],
-        Way::Every => [None, None],
-    };
-    ends.into_iter().flatten()
 }
 
 impl Engine {

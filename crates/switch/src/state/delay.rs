@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::PortId;
 use crate::wire::FRAME_MAX;
 
@@ -21,7 +23,7 @@ pub const BUFFER_SIZES: [usize; 4] = [256, 2048, 16 * 1024, FRAME_MAX];
 const SPARE_BYTES_MAX: usize = 8 << 20;
 
 /// The next thing that happens to a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// It has come in: where does it go?
     Decide,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub mod fate;
 
 /// Longest delay, jitter and wait that can be asked for.
@@ -22,7 +24,7 @@ pub const LINK_BYTES_MAX: usize = 32 << 20;
 /// All chances are drawn from the seed, the names of the link's ports and the number of the frame on the link, by
 /// [`Philox`](super::random::Philox): the same frames have the same fate again. Only how long a frame waits for the
 /// rate, and whether it finds the queue full, depends on when it comes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Impairment {
     /// What all chances are drawn from.
     pub seed: u64,
@@ -51,7 +53,7 @@ pub struct Impairment {
 }
 
 /// How a link loses frames.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Loss {
     /// Each with the same chance.
     Uniform(f64),
@@ -69,7 +71,7 @@ pub enum Loss {
 }
 
 /// How a delay varies from frame to frame.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jitter {
     /// How much; what it means is said by each [`Distribution`].
     pub spread: Duration,
@@ -78,7 +80,7 @@ pub struct Jitter {
 }
 
 /// How often a delay varies by how much.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Distribution {
     /// From `spread` less to `spread` more, all alike.
     #[default]
@@ -92,7 +94,7 @@ pub enum Distribution {
 }
 
 /// A token bucket: how much passes at once, and how it fills.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// Bits that pass in a second, Ethernet headers included.
     pub bits_per_second: u64,

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 /// Frames that wait for a port at most, unless it is told otherwise.
 pub const QUEUE_FRAMES_MAX: usize = 1024;
 
@@ -9,7 +11,7 @@ pub const QUEUE_FRAMES_MAX: usize = 1024;
 pub const QUEUE_BYTES_MAX: usize = 1 << 20;
 
 /// Which frame is lost when a port's queue is full.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Overflow {
     /// The new one: what waits goes first. As a network card does.
     #[default]

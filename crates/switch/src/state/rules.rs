@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::PortId;
+use super::frozen::COUNTER_MAX;
 use super::impair::Impairment;
 use super::queue::Overflow;
 use super::tags::Tags;
@@ -18,7 +21,7 @@ pub const LINKS_MAX: usize = 65_536;
 pub const MTU_MAX: usize = FRAME_MAX - HEADER_LEN;
 
 /// One end of a link.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum End {
     /// This port, for as long as it lives.
     Port(PortId),
@@ -27,7 +30,7 @@ pub enum End {
 }
 
 /// Frames on their way through the switch, in one direction.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Way {
     /// All that come in by a port.
     From(End),
@@ -51,6 +54,16 @@ impl Way {
             from: End::from(from),
             to: End::from(to),
         }
+    }
+
+    /// Gives the ports that it names.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = &End> {
+        let ends = match self {
+            Way::From(end) | Way::To(end) => [Some(end), None],
+            Way::Between { from, to } => [Some(from), Some(to)],
+            Way::Every => [None, None],
+        };
+        ends.into_iter().flatten()
     }
 
     /// Names the opposite direction. That of [`Way::Every`] is itself.
@@ -97,7 +110,7 @@ impl fmt::Display for Way {
 }
 
 /// What a port carries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortSettings {
     /// Most bytes of payload in a frame, in both directions: what is behind the Ethernet header and the tag.
     pub mtu: usize,
@@ -118,7 +131,7 @@ impl Default for PortSettings {
 }
 
 /// All that was asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rules {
     impairments: Vec<Asked>,
     next_number: u64,
@@ -127,7 +140,7 @@ pub struct Rules {
 }
 
 /// An impairment that was asked for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
     /// Which frames it is about.
     pub way: Way,
@@ -227,11 +240,32 @@ impl Rules {
     pub fn handle_port_gone(&mut self, id: PortId) {
         let gone = End::Port(id);
         self.settings.retain(|(end, _)| *end != gone);
-        self.impairments.retain(|asked| match &asked.way {
-            Way::From(end) | Way::To(end) => *end != gone,
-            Way::Between { from, to } => *from != gone && *to != gone,
-            Way::Every => true,
-        });
+        self.impairments
+            .retain(|asked| asked.way.ends().all(|end| *end != gone));
+    }
+
+    /// Forgets what names ports by their numbers.
+    pub(crate) fn forget_numbered(&mut self) {
+        let is_named = |end: &End| matches!(end, End::Named(_));
+        self.settings.retain(|(end, _)| is_named(end));
+        self.impairments
+            .retain(|asked| asked.way.ends().all(is_named));
+        for group in self.groups.iter_mut().flatten() {
+            group.retain(is_named);
+        }
+    }
+
+    /// Tells whether they could have been asked for, one after the other.
+    pub(crate) fn is_sound(&self) -> bool {
+        let ends: usize = self.groups.iter().flatten().map(Vec::len).sum();
+        let mut impairments = self.impairments.iter();
+        let mut settings = self.settings.iter();
+        [ends, impairments.len(), settings.len()]
+            .iter()
+            .all(|count| *count <= RULES_MAX)
+            && self.next_number <= COUNTER_MAX
+            && impairments.all(|asked| asked.impairment.check().is_ok())
+            && settings.all(|(_, settings)| settings.tags.check().is_ok())
     }
 
     /// Gives the group of a port: 0 if it was not named, or there is no partition.

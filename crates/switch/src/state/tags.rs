@@ -2,6 +2,8 @@
 //!
 //! A frame belongs to a segment, 1 to 4094, or to none (0). Stations are learned in each segment of their own.
 
+use serde::{Deserialize, Serialize};
+
 use crate::wire::tag::{self, TAG_LEN, Tag};
 use crate::wire::{Frame, HEADER_LEN};
 
@@ -9,7 +11,7 @@ use crate::wire::{Frame, HEADER_LEN};
 pub const SEGMENT_MAX: u16 = 4094;
 
 /// What becomes of 802.1Q tags at a port.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Tags {
     /// Frames go in and out as they are. If the switch has ports of the other kinds, a frame belongs to the segment in its
     /// tag; one without a tag belongs to none, and goes to transparent ports alone.
@@ -28,7 +30,8 @@ pub enum Tags {
 }
 
 /// A set of segments.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Vec<u16>", try_from = "Vec<u16>")]
 pub struct Segments(Box<[u64; 64]>);
 
 /// A number that no segment has.
@@ -50,7 +53,10 @@ pub enum Change {
 impl Segments {
     /// Makes a set of all segments.
     pub fn all() -> Segments {
-        Segments(Box::new([u64::MAX; 64]))
+        let mut set = Segments(Box::new([u64::MAX; 64]));
+        set.0[0] &= !1; // There is no segment 0,
+        set.0[63] &= u64::MAX >> 1; // and no 4095.
+        set
     }
 
     /// Makes a set of some segments.
@@ -67,6 +73,10 @@ impl Segments {
         Ok(set)
     }
 
+    fn members(&self) -> impl Iterator<Item = u16> {
+        (1..=SEGMENT_MAX).filter(|&number| self.contains(number))
+    }
+
     /// Tells whether a segment is in the set.
     pub fn contains(&self, segment: u16) -> bool {
         (1..=SEGMENT_MAX).contains(&segment)
@@ -74,10 +84,23 @@ impl Segments {
     }
 }
 
+impl From<Segments> for Vec<u16> {
+    fn from(set: Segments) -> Vec<u16> {
+        set.members().collect()
+    }
+}
+
+impl TryFrom<Vec<u16>> for Segments {
+    type Error = NoSegment;
+
+    fn try_from(numbers: Vec<u16>) -> Result<Segments, NoSegment> {
+        Segments::of(&numbers)
+    }
+}
+
 impl std::fmt::Debug for Segments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let members = (1..=SEGMENT_MAX).filter(|&number| self.contains(number));
-        f.debug_set().entries(members).finish()
+        f.debug_set().entries(self.members()).finish()
     }
 }
 

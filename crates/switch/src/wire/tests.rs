@@ -147,6 +147,7 @@ fn the_corpus_of_vde_requests_is_digested() {
 fn the_corpora_of_tags_filters_and_vxlan_are_digested() {
     run_corpus("port_tags", crate::state::tags::fuzz);
     run_corpus("frame_filter", filter::fuzz);
+    run_corpus("switch_state", crate::state::frozen::fuzz);
     run_corpus("vxlan_header", vxlan::fuzz);
 }
 

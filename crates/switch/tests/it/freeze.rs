@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use hotbed_switch::{Impairment, PortInfo, Way};
+use hotbed_switch::{Frozen, Impairment, PortInfo, Way};
 
 use crate::stream::{recv, send};
 use crate::support::{A, ALL, B, Lan, SOON, eventually, frame};
@@ -85,6 +85,37 @@ fn delayed_frames_have_as_far_to_go_as_they_had_and_rules_hold() {
     assert_eq!(recv(&mut b), frame(ALL, A, b"far"));
     eventually("that nothing waits", || {
         lan.switch.links()[0].counters.waiting == 0
+    });
+}
+
+#[test]
+fn another_switch_goes_on_from_the_bytes_of_a_state() {
+    let first = lan();
+    let (mut a, _b) = (connect(&first, "a"), connect(&first, "b"));
+    first.await_ports(2);
+    let far = Impairment {
+        delay: Duration::from_secs(1),
+        ..Impairment::default()
+    };
+    first.switch.impair(&Way::between("a", "b"), &far).unwrap();
+    first.switch.pause().unwrap();
+    send(&mut a, &frame(ALL, A, b"one"));
+    send(&mut a, &frame(ALL, A, b"two"));
+    let bytes = first.switch.freeze().unwrap().to_bytes().unwrap();
+    drop(first);
+    let second = lan();
+    second.switch.pause().unwrap();
+    let (_a, mut b) = (connect(&second, "a"), connect(&second, "b"));
+    let frozen = Frozen::from_bytes(&bytes).unwrap();
+    assert_eq!(second.switch.thaw(&frozen).unwrap(), 0);
+    let counters = second.switch.links()[0].counters;
+    assert_eq!((counters.frames, counters.waiting), (2, 2));
+    assert_eq!(second.switch.stations().len(), 1);
+    second.switch.resume().unwrap();
+    assert_eq!(recv(&mut b), frame(ALL, A, b"one"));
+    assert_eq!(recv(&mut b), frame(ALL, A, b"two"));
+    eventually("that nothing waits", || {
+        second.switch.links()[0].counters.waiting == 0
     });
 }
 

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::{BadImpairment, DELAY_MAX, Distribution, Impairment, Jitter, Loss, Rate};
 use crate::report::LinkCounters;
+use crate::state::frozen::{AHEAD_MAX, COUNTER_MAX};
 use crate::state::random::Philox;
 use crate::wire::HEADER_LEN;
 
@@ -56,6 +59,46 @@ pub struct Impairer {
     counters: LinkCounters,
 }
 
+/// How far a link has come, but for the frames that wait in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    number: u64,
+    is_bad: bool,
+    full_in: Option<Duration>,
+    last_due_in: Option<Duration>,
+    counters: LinkCounters,
+}
+
+impl Progress {
+    /// Tells whether a link can go on from it.
+    pub(crate) fn is_sound(&self) -> bool {
+        let LinkCounters {
+            frames,
+            lost,
+            down,
+            queue_full,
+            duplicated,
+            corrupted,
+            reordered,
+            waiting,
+        } = self.counters;
+        let counters = [
+            self.number,
+            frames,
+            lost,
+            down,
+            queue_full,
+            duplicated,
+            corrupted,
+            reordered,
+            waiting,
+        ];
+        let times = [self.full_in, self.last_due_in];
+        counters.iter().all(|counter| *counter <= COUNTER_MAX)
+            && times.into_iter().flatten().all(|time| time <= AHEAD_MAX)
+    }
+}
+
 /// Chances as thresholds for a draw of 32 bits.
 #[derive(Debug, Clone, Copy)]
 struct Odds {
@@ -103,11 +146,31 @@ impl Impairer {
         self.last_due = before.last_due;
     }
 
-    /// Moves all that is to come by `later`, of a link that stood still for so long.
-    pub fn shift(&mut self, later: Duration) {
-        let shifted = |time: &mut Option<Instant>| *time = time.map(|time| time + later);
-        shifted(&mut self.full_at);
-        shifted(&mut self.last_due);
+    /// Gives how far it has come.
+    pub(crate) fn progress(&self, now: Instant) -> Progress {
+        let ahead = |time: Option<Instant>| time.and_then(|time| time.checked_duration_since(now));
+        Progress {
+            number: self.number,
+            is_bad: self.is_bad,
+            full_in: ahead(self.full_at),
+            last_due_in: ahead(self.last_due),
+            counters: self.counters,
+        }
+    }
+
+    /// Goes on from where a link of the same impairment was.
+    pub(crate) fn go_on(&mut self, now: Instant, from: &Progress) {
+        self.number = from.number;
+        self.is_bad = from.is_bad;
+        self.full_at = from.full_in.map(|ahead| now + ahead);
+        self.last_due = from.last_due_in.map(|ahead| now + ahead);
+        self.counters = from.counters;
+    }
+
+    /// Counts a frame that waits here, though it did not come in here.
+    pub(crate) fn handle_returned(&mut self, len: usize) {
+        self.waiting_frames += 1;
+        self.waiting_bytes += len;
     }
 
     /// Decides about the next frame, which has `len` bytes.
