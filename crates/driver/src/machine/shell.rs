@@ -253,29 +253,16 @@ impl Machine {
         timeout: Option<Duration>,
         call: &Call<'_>,
     ) -> Result<String, Error> {
-        let mut text = String::new();
-        for command in commands {
-            self.nested(&format!("must succeed: {command}"), || {
-                let output = self.execute(
-                    command,
-                    &Execute {
-                        timeout,
-                        ..Execute::default()
-                    },
-                    call,
-                )?;
-                if output.status != 0 {
-                    self.log(&format!("output: {}", output.text()));
-                    return Err(Error::TestFailed(format!(
-                        "command `{command}` failed (exit code {})",
-                        output.status
-                    )));
-                }
-                text.push_str(&output.text());
-                Ok(())
-            })?;
-        }
-        Ok(text)
+        self.demand("succeed", commands, timeout, call, |command, output| {
+            if output.status == 0 {
+                return Ok(());
+            }
+            self.log(&format!("output: {}", output.text()));
+            Err(Error::TestFailed(format!(
+                "command `{command}` failed (exit code {})",
+                output.status
+            )))
+        })
     }
 
     /// Runs commands that must fail; gives what they wrote, all together.
@@ -289,22 +276,34 @@ impl Machine {
         timeout: Option<Duration>,
         call: &Call<'_>,
     ) -> Result<String, Error> {
+        self.demand("fail", commands, timeout, call, |command, output| {
+            if output.status != 0 {
+                return Ok(());
+            }
+            Err(Error::TestFailed(format!(
+                "command `{command}` unexpectedly succeeded"
+            )))
+        })
+    }
+
+    /// Runs commands whose outputs must be like this; gives what they wrote, all together.
+    fn demand(
+        &self,
+        what: &str,
+        commands: &[&str],
+        timeout: Option<Duration>,
+        call: &Call<'_>,
+        judge: impl Fn(&str, &Output) -> Result<(), Error>,
+    ) -> Result<String, Error> {
         let mut text = String::new();
+        let options = Execute {
+            timeout,
+            ..Execute::default()
+        };
         for command in commands {
-            self.nested(&format!("must fail: {command}"), || {
-                let output = self.execute(
-                    command,
-                    &Execute {
-                        timeout,
-                        ..Execute::default()
-                    },
-                    call,
-                )?;
-                if output.status == 0 {
-                    return Err(Error::TestFailed(format!(
-                        "command `{command}` unexpectedly succeeded"
-                    )));
-                }
+            self.nested(&format!("must {what}: {command}"), || {
+                let output = self.execute(command, &options, call)?;
+                judge(command, &output)?;
                 text.push_str(&output.text());
                 Ok(())
             })?;
