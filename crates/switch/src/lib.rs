@@ -54,8 +54,8 @@ pub mod wire;
 
 pub use error::Error;
 pub use io::{
-    Config, LocalPort, OTHERS_MAX, PORTS_MAX, RecvError, SIGHTINGS_MAX, Selection,
-    SendError, Switch, Vxlan, Watch,
+    Config, LocalPort, OTHERS_MAX, PORTS_MAX, RecvError, SIGHTINGS_MAX, Selection, SendError,
+    Switch, Vxlan, Watch,
 };
 pub use report::{
     CaptureSummary, Counters, Drops, LinkCounters, LinkInfo, LostPort, PortInfo, PortKind,
