@@ -3,7 +3,7 @@
 //! - [`Switch`]: the handle. What it is asked becomes a job for the switch's thread.
 //! - `engine`: that thread: one epoll loop. `fabric` has the ports; `port` sends and queues.
 //! - `forward`: the way of a frame. `rule`, `ruled`: that way where something was asked of ports and links.
-//! - `vde`, `sockets`, `tap`, `vxlan`, `local`: how ports come to be. `observe`: who looks on;
+//! - `vde`, `sockets`, `tap`, `vxlan`, `local`, `hosts`: how ports come to be. `observe`: who looks on;
 //!   `watch`: the program; `record`, `capture`: a file, and the thread that writes it.
 
 use std::hash::{BuildHasher, RandomState};
@@ -42,6 +42,8 @@ mod forward;
 mod freeze;
 #[cfg(feature = "vhost-user")]
 mod guest;
+#[cfg(feature = "hosts")]
+mod hosts;
 mod local;
 mod observe;
 mod port;
@@ -56,6 +58,8 @@ mod vde;
 mod vxlan;
 mod watch;
 
+#[cfg(feature = "hosts")]
+pub use hosts::HostPort;
 pub use local::{LocalPort, RecvError, SendError};
 pub use observe::Selection;
 pub use vxlan::Vxlan;

@@ -37,6 +37,8 @@
 pub struct Readme;
 
 mod error;
+#[cfg(feature = "hosts")]
+pub mod hosts;
 #[expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -53,6 +55,8 @@ mod sys;
 pub mod wire;
 
 pub use error::Error;
+#[cfg(feature = "hosts")]
+pub use io::HostPort;
 pub use io::{
     Config, LocalPort, OTHERS_MAX, PORTS_MAX, RecvError, SIGHTINGS_MAX, Selection, SendError,
     Switch, Vxlan, Watch,

@@ -86,6 +86,12 @@ impl LocalPort {
         self.id
     }
 
+    /// Takes the port off its switch; whoever waits for a frame gets [`RecvError::Closed`].
+    #[cfg(feature = "hosts")]
+    pub(super) fn close(&self) {
+        self.queues.close();
+    }
+
     /// Sends a frame: without FCS, from the target address on.
     ///
     /// # Errors

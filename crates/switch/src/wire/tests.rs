@@ -151,6 +151,14 @@ fn the_corpora_of_tags_filters_and_vxlan_are_digested() {
     run_corpus("vxlan_header", vxlan::fuzz);
 }
 
+#[cfg(feature = "hosts")]
+#[test]
+fn the_corpora_of_hosts_in_the_program_are_digested() {
+    run_corpus("dhcp_requests", crate::hosts::gateway::dhcp::fuzz);
+    run_corpus("dns_queries", crate::hosts::gateway::dns::fuzz);
+    run_corpus("host_frames", crate::hosts::fuzz);
+}
+
 #[test]
 fn the_corpus_of_streams_is_digested() {
     run_corpus("frame_stream", stream::fuzz);

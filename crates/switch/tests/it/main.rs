@@ -11,6 +11,8 @@ mod dgram;
 mod freeze;
 #[cfg(feature = "vhost-user")]
 mod guest;
+#[cfg(feature = "hosts")]
+mod hosts;
 mod impair;
 mod local;
 mod namespace;
