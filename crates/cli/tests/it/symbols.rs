@@ -93,7 +93,7 @@ with vlan1.capture("all.pcapng", ports=[alice]) as capture, vlan1.capture("some.
     with t.assertRaises(MachineError): vlan1.capture("all.pcapng")
 t.assertEqual((capture.stop(), other.stop()), (0, 0))
 t.assertEqual(capture.path.read_bytes()[:4], bytes.fromhex("0a0d0d0a"))
-with t.assertRaisesRegex(ValueError, "filter `arq`: `arq` is not expected here"): vlan1.capture("x", "arq")
+with t.assertRaisesRegex(ValueError, "filter `arq`: `arq` at character 1 is not expected there"): vlan1.capture("x", "arq")
 t.assertFalse(alice.booted)
 "#,
     );

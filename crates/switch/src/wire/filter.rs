@@ -1,16 +1,19 @@
-//! A small language that says which frames are meant: a part of that of tcpdump.
+//! A small language that says which frames are meant: a part of that of tcpdump, `pcap-filter(7)`.
 //!
 //! ```text
 //! arp                     ip, ip6, icmp, icmp6, tcp, udp: by protocol
-//! host 10.0.0.1           also src host, dst host; IPv4, IPv6, and the addresses in ARP
-//! net 10.0.0.0/8          also src net, dst net
-//! port 80                 also src port, dst port; of TCP and UDP
-//! ether host 02:00:…      also ether src, ether dst; broadcast, multicast
+//! host 10.0.0.1           also src host, dst host, src, dst; IPv4, IPv6, and the addresses in ARP
+//! net 10.0.0.0/8          also src net, dst net; arp, ip or ip6 before these
+//! port 80                 also src port, dst port, and portrange 1-1023; of TCP and UDP, or tcp or udp before it
+//! ether host 02:00:…      also ether src, ether dst; broadcast, multicast; ether proto 0x88cc
 //! vlan, vlan 10           that have a tag; that have this one, the outermost counts
 //! syn, ack, fin, rst      TCP flags
 //! less 100, greater 100   by length of the frame, the number included
-//! not, and, or, ( )       `not` binds tighter than `and`, and that tighter than `or`
+//! not, and, or, ( )       `not` binds tighter than `and`, and that tighter than `or`; also !, &&, ||
 //! ```
+//!
+//! The words for TCP flags are not tcpdump's, which has no words for them; all else means there what it means here, but that a
+//! word is as good behind a tag as without one.
 
 use std::net::IpAddr;
 
@@ -51,7 +54,8 @@ enum Test {
     EtherType(u16),
     Protocol(u8),
     Ip(Side, IpAddr, u8),
-    Port(Side, u16),
+    /// From the first to the last.
+    Port(Side, u16, u16),
     Station(Side, MacAddr),
     Broadcast,
     Multicast,
@@ -73,15 +77,27 @@ enum Side {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadFilter {
-    /// A word that does not belong there.
-    #[error("`{0}` is not expected here")]
-    Unexpected(String),
+    /// A word that does not belong there, or is not known.
+    #[error("`{word}` at character {at} is not expected there", at = at + 1)]
+    Unexpected {
+        /// The word.
+        word: String,
+        /// The characters before it.
+        at: usize,
+    },
     /// The end came too early.
     #[error("something is missing at the end")]
     Unfinished,
     /// Not an address, or not a number, or too high a one.
-    #[error("`{0}` is not {1}")]
-    Value(String, &'static str),
+    #[error("`{word}` at character {at} is not {what}", at = at + 1)]
+    Value {
+        /// The word.
+        word: String,
+        /// The characters before it.
+        at: usize,
+        /// What it should be.
+        what: &'static str,
+    },
     /// It is above one of the bounds.
     #[error("the expression is too long or too deeply nested")]
     TooLong,
@@ -134,7 +150,9 @@ impl Test {
             Test::Ip(side, address, bits) => {
                 side.any(decoded.ips, |ip| is_in_net(ip, *address, *bits))
             }
-            Test::Port(side, port) => side.any(decoded.ports, |one| one == *port),
+            Test::Port(side, first, last) => {
+                side.any(decoded.ports, |port| (*first..=*last).contains(&port))
+            }
             Test::Station(side, station) => side.any(decoded.stations, |one| one == *station),
             Test::Broadcast => decoded.stations.is_some_and(|(_, to)| to.0 == [0xff; 6]),
             Test::Multicast => decoded.stations.is_some_and(|(_, to)| to.is_group()),

@@ -71,6 +71,25 @@ fn each_test_means_what_it_says() {
         ("port 53", [false, false, true, false]),
         ("src port 1000", [true, true, true, false]),
         ("dst port 1000", [false; 4]),
+        ("src 10.0.0.1", [true, true, false, true]),
+        ("ip src host 10.0.0.1", [true, true, false, false]),
+        ("arp host 10.0.0.1", [false, false, false, true]),
+        ("ip6 net fd00::/8", [false, false, true, false]),
+        ("tcp port 80", [true, false, false, false]),
+        (
+            "udp dst port 80 or udp src port 53",
+            [false, true, false, false],
+        ),
+        ("portrange 53-79", [false, false, true, false]),
+        ("tcp dst portrange 80-80", [true, false, false, false]),
+        (
+            "ether proto 0x806 or ether proto 34525",
+            [false, false, true, true],
+        ),
+        (
+            "ether broadcast && ether multicast",
+            [false, false, false, true],
+        ),
         ("syn", [true, false, false, false]),
         ("ack", [false; 4]),
         ("broadcast", [false, false, false, true]),
@@ -96,6 +115,10 @@ fn words_bind_as_they_do_in_tcpdump() {
         ("tcp or udp and arp", true),
         ("(tcp or udp)and arp", false),
         ("not not tcp", true),
+        ("not udp port 80", true),
+        ("not tcp port 80", false),
+        ("! udp && arp || tcp", true),
+        ("!(arp || ip6)", true),
         (
             "arp or ip6 or (tcp and (port 80 or port 443) and not ack)",
             true,
@@ -127,24 +150,60 @@ fn a_later_fragment_has_no_ports_and_a_cut_frame_no_more_than_is_there() {
 #[test]
 fn an_expression_that_says_nothing_is_refused_with_the_word() {
     let refused = |text: &str| Filter::parse(text).unwrap_err();
-    let unexpected = |word: &str| BadFilter::Unexpected(word.to_owned());
-    assert_eq!(refused("frobnicate"), unexpected("frobnicate"));
-    assert_eq!(refused("tcp udp"), unexpected("udp"));
-    assert_eq!(refused("src arp"), unexpected("arp"));
-    assert_eq!(refused("tcp )"), unexpected(")"));
-    assert_eq!(refused("(tcp"), BadFilter::Unfinished);
-    assert_eq!(refused("tcp and"), BadFilter::Unfinished);
-    let value = |word: &str, what| BadFilter::Value(word.to_owned(), what);
-    assert_eq!(refused("port 65536"), value("65536", "a port"));
-    assert_eq!(
-        refused("host example.org"),
-        value("example.org", "an IP address")
-    );
-    assert_eq!(
-        refused("net 10.0.0.0/33"),
-        value("10.0.0.0/33", "a network, as 10.0.0.0/8")
-    );
-    assert!(matches!(refused("ether host 02:00"), BadFilter::Value(..)));
+    for (text, word, at) in [
+        ("frobnicate", "frobnicate", 0),
+        ("tcp udp", "udp", 4),
+        ("src arp", "arp", 4),
+        ("tcp )", ")", 4),
+        ("tcp host 10.0.0.1", "host", 4),
+        ("ip port 80", "port", 3),
+        ("tcp src 10.0.0.1", "10.0.0.1", 8),
+        ("icmp port 80", "port", 5),
+        ("host 10.0.0.1 or 10.0.0.2", "10.0.0.2", 17),
+        ("(ether  frob)", "frob", 8),
+        ("ip or \u{e4}\u{f6} tcp[tcpflags]", "\u{e4}\u{f6}", 6),
+        ("ip or tcp[tcpflags]", "tcp[tcpflags]", 6),
+    ] {
+        let word = word.to_owned();
+        assert_eq!(
+            refused(text),
+            BadFilter::Unexpected { word, at },
+            "`{text}`"
+        );
+    }
+    for text in ["(tcp", "tcp and", "tcp port", "!", "ether"] {
+        assert_eq!(refused(text), BadFilter::Unfinished, "`{text}`");
+    }
+    for (text, word, at, what) in [
+        ("port 65536", "65536", 5, "a port"),
+        ("host example.org", "example.org", 5, "an IP address"),
+        (
+            "net 10.0.0.0/33",
+            "10.0.0.0/33",
+            4,
+            "a network, as 10.0.0.0/8",
+        ),
+        ("portrange 9-8", "9-8", 10, "a range of ports, as 1-1023"),
+        (
+            "ether proto lldp",
+            "lldp",
+            12,
+            "a type of frames, as 0x88cc",
+        ),
+    ] {
+        let word = word.to_owned();
+        assert_eq!(
+            refused(text),
+            BadFilter::Value { word, at, what },
+            "`{text}`"
+        );
+    }
+    let message = "`arq` at character 5 is not expected there";
+    assert_eq!(refused("not arq").to_string(), message);
+    assert!(matches!(
+        refused("ether host 02:00"),
+        BadFilter::Value { .. }
+    ));
     assert_eq!(refused(&"not ".repeat(1000)), BadFilter::TooLong);
     assert_eq!(refused(&vec!["tcp"; 65].join(" or ")), BadFilter::TooLong);
     assert_eq!(refused(&" ".repeat(4097)), BadFilter::TooLong);
@@ -154,13 +213,13 @@ fn an_expression_that_says_nothing_is_refused_with_the_word() {
 proptest! {
     #[test]
     fn no_expression_and_no_frame_panics(
-        words in proptest::collection::vec(0..20_usize, 0..20),
+        words in proptest::collection::vec(0..23_usize, 0..20),
         frame in proptest::collection::vec(any::<u8>(), 0..100),
         kind in 0..4_usize,
     ) {
-        const WORDS: [&str; 20] = [
+        const WORDS: [&str; 23] = [
             "(", ")", "not", "and", "or", "tcp", "vlan", "7", "host", "10.0.0.1", "net", "fd00::/8", "port", "src",
-            "dst", "ether", "02:00:00:00:00:0a", "syn", "less", "multicast",
+            "dst", "ether", "02:00:00:00:00:0a", "syn", "less", "multicast", "!", "portrange", "1-9",
         ];
         let text: Vec<_> = words.into_iter().map(|word| WORDS[word]).collect();
         let mut frame = frame;
