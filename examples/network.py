@@ -1,4 +1,4 @@
-# A network that misbehaves on command: slow, lossy and cut in two, and a recording of it.
+# A network that misbehaves on command: slow, lossy and cut in two, with demands on what passes, and a recording of it.
 #
 # /// hotbed
 # [machines.alice]
@@ -42,6 +42,11 @@ with subtest("the network is cut in two"):
             alice.succeed("ping -c 1 carol")
         alice.fail("ping -c 1 -W 1 carol")
     alice.succeed("ping -c 1 carol")
+
+with subtest("some frames must pass, others must not"):
+    with lan.expecting("icmp and src host 192.168.1.1", within=10, ports=[bob]) as ping, lan.forbid("tcp port 23"):
+        alice.succeed("ping -c 1 bob")
+    t.assertEqual((ping.frame.port, ping.frame.is_outgoing), ("bob", True))
 
 with subtest("what went over the wire is kept for Wireshark"):
     with lan.capture(alice.tmp_dir / "ping.pcapng", "icmp and host 192.168.1.2") as capture:

@@ -300,6 +300,15 @@ impl Testbed {
         })
     }
 
+    /// Says whether a frame has passed that is still forbidden; the script is over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TestFailed`] when one has.
+    pub fn lift_bans(&self) -> Result<(), Error> {
+        self.vlans.iter().try_for_each(|vlan| vlan.lift_all())
+    }
+
     /// Starts the global timeout: logs `Test will time out and terminate in <N> seconds`, and when it passes, says what each
     /// machine was doing, kills them all unless they are to be kept, and then calls `on_expiry` (on the timer's own thread).
     pub fn arm_timeout(

@@ -1,19 +1,22 @@
 //! One emulated Ethernet segment, and the switch behind it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hotbed_switch::{Config, Switch};
 
+mod demands;
 mod rules;
 
 use crate::process::Owner;
 use crate::testbed::directories::make_private;
 use crate::{Error, Log};
 
+pub use demands::Watch;
+pub use hotbed_switch::wire::pcapng::Direction;
 pub use hotbed_switch::{
     BadImpairment, CaptureSummary, Distribution, Drops, End, Impairment, Jitter, LinkInfo, Loss,
-    PortId, PortInfo, PortKind, Rate, StationInfo,
+    PortId, PortInfo, PortKind, Rate, Sighting, StationInfo,
 };
 pub use rules::{Before, Frames};
 
@@ -25,6 +28,8 @@ pub struct Vlan {
     stream_socket: PathBuf,
     switch: Mutex<Option<Switch>>,
     asked: Mutex<rules::Asked>,
+    /// Frames that are forbidden.
+    bans: Mutex<Vec<Arc<Watch>>>,
     owner: Owner,
 }
 
@@ -75,6 +80,7 @@ impl Vlan {
             stream_socket,
             switch: Mutex::new(Some(switch)),
             asked: Mutex::default(),
+            bans: Mutex::default(),
             owner: Owner::here(),
         })
     }

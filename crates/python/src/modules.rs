@@ -10,7 +10,7 @@ use crate::machine::{BaseMachine, Completed, Input, Output, Parallel, Process, Q
 use crate::qmp::{Events, QmpApiError, QmpSession};
 use crate::retry;
 use crate::testbed::{Fork, TestbedObject};
-use crate::vlan::{Capture, Change, Link, Port, Station, Vlan};
+use crate::vlan::{Ban, Capture, Change, Expectation, Frame, Link, Port, Station, Vlan};
 
 /// Puts the package and its modules where `import` finds them.
 pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
@@ -42,6 +42,9 @@ pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
     vlan.add_class::<Vlan>()?;
     vlan.add_class::<Change>()?;
     vlan.add_class::<Capture>()?;
+    vlan.add_class::<Frame>()?;
+    vlan.add_class::<Expectation>()?;
+    vlan.add_class::<Ban>()?;
     vlan.add_class::<Port>()?;
     vlan.add_class::<Station>()?;
     vlan.add_class::<Link>()?;

@@ -173,6 +173,7 @@ fn run_attached(
     // As at the end of any Python program: its threads first, then what it asked for at exit.
     py.import("threading")?.call_method0("_shutdown")?;
     call::run(py, |call| testbed.sync_all(call))?;
+    call::run(py, |_| testbed.lift_bans())?;
     run_exit_functions(py)?;
     block.finish();
     log.info(&format!(

@@ -1,7 +1,9 @@
 //! VLANs as scripts see them.
 //!
-//! - `rules`: what happens to frames on purpose; `seen`: what the switch tells of ports, stations and links, and captures.
+//! - `rules`: what happens to frames on purpose; `demands`: what must or must not pass;
+//!   `seen`: what the switch tells of ports, stations and links, and captures.
 
+mod demands;
 mod rules;
 mod seen;
 
@@ -17,6 +19,7 @@ use pyo3::types::PyString;
 use crate::call;
 use crate::machine::BaseMachine;
 
+pub(crate) use demands::{Ban, Expectation, Frame};
 pub(crate) use rules::Change;
 pub(crate) use seen::{Capture, Link, Port, Station};
 

@@ -102,6 +102,79 @@ t.assertFalse(alice.booted)
         .expect(0, &["passed in"]);
 }
 
+/// Plugs the script itself into the VLAN.
+const PROBE: &str = r#"# /// hotbed
+# [machines.alice]
+# ///
+import socket
+import struct
+probe = socket.socket(socket.AF_UNIX)
+probe.connect(str(vlan1.socket_dir.parent / "vlan1"))
+def send(source, target):
+    frame = bytes.fromhex("ffffffffffff 020000000001 0806 0001 0800 0604 0001 020000000001")
+    frame += socket.inet_aton(source) + bytes(6) + socket.inet_aton(target)
+    probe.sendall(struct.pack("!I", len(frame)) + frame)
+    return frame
+"#;
+
+#[test]
+fn frames_on_a_vlan_are_expected_and_forbidden() {
+    let place = Place::new();
+    let script = r#"
+from test_driver.errors import RequestedAssertionFailed
+with vlan1.expecting("arp and host 10.0.0.2", within=60) as expectation, vlan1.forbid("tcp or host 10.0.0.3") as ban:
+    with t.assertRaises(RuntimeError): expectation.frame
+    sent = send("10.0.0.1", "10.0.0.2")
+frame = expectation.frame
+t.assertEqual((frame.port, frame.is_outgoing, frame.data), ("vlan1", False, sent))
+t.assertEqual(repr(frame), "<Frame from vlan1: ARP who-has 10.0.0.2 tell 10.0.0.1, 42 bytes>")
+ban.lift()
+
+later = vlan1.expecting("dst host 10.0.0.5", within=0)
+send("10.0.0.4", "10.0.0.5")
+with later: pass
+with t.assertRaises(RequestedAssertionFailed) as raised, vlan1.expecting("arp", 0.5):
+    pass
+t.assertEqual(str(raised.exception), "no frame `arp` passed on VLAN 1 within 0.5 seconds; 0 others did")
+watch = vlan1.expecting("tcp", within=0)
+send("10.0.0.1", "10.0.0.7")
+with t.assertRaises(RequestedAssertionFailed) as raised, watch:
+    pass
+t.assertEqual(str(raised.exception).splitlines(), [
+    "no frame `tcp` passed on VLAN 1 within 0 seconds; 1 others did, the last of them:",
+    "  from vlan1: ARP who-has 10.0.0.7 tell 10.0.0.1, 42 bytes",
+])
+with t.assertRaises(RequestedAssertionFailed): vlan1.expect("arp", within=0)
+
+with t.assertRaises(RequestedAssertionFailed) as raised, vlan1.forbid("arp"):
+    for _ in range(100): send("10.0.0.1", "10.0.0.8")
+t.assertEqual(
+    str(raised.exception),
+    "forbidden frames `arp` passed on VLAN 1: 100, the first from vlan1: ARP who-has 10.0.0.8 tell 10.0.0.1, 42 bytes",
+)
+# An exception of the block is not hidden by what came of it.
+with t.assertRaises(KeyError), vlan1.forbid("arp"), vlan1.expecting("tcp", within=900):
+    send("10.0.0.1", "10.0.0.9")
+    raise KeyError
+with t.assertRaises(ValueError): vlan1.forbid("arq")
+"#;
+    place.write("test.py", &[PROBE, script].concat());
+    place
+        .run(&["run", "test.py"])
+        .expect(0, &["waiting for a frame `arp` on VLAN 1", "passed in"]);
+}
+
+#[test]
+fn what_is_forbidden_stays_so_to_the_end_of_the_test() {
+    let place = Place::new();
+    let script = "vlan1.forbid('arp')\nsend('10.0.0.1', '10.0.0.2')\n";
+    place.write("test.py", &[PROBE, script].concat());
+    place.run(&["run", "test.py"]).expect(
+        1,
+        &["forbidden frames `arp` passed on VLAN 1: 1, the first"],
+    );
+}
+
 #[test]
 fn every_method_takes_the_keywords_of_its_signature() {
     // Each argument has a wrong type, so nothing happens; the error must be about the type, not about the keyword.

@@ -193,13 +193,9 @@ impl Vlan {
         ports: Option<Vec<End>>,
         filter: Option<&str>,
     ) -> Result<(), Error> {
-        let filter = filter.map(|text| {
-            Filter::parse(text)
-                .map_err(|error| Error::Argument(format!("filter `{text}`: {error}")))
-        });
         let selection = Selection {
             ports,
-            filter: filter.transpose()?,
+            filter: filter.map(self::filter).transpose()?,
         };
         self.with_switch(|switch| switch.start_capture_of(path, &selection))
     }
@@ -212,4 +208,9 @@ impl Vlan {
     pub fn stop_capture_of(&self, path: &Path) -> Result<CaptureSummary, Error> {
         self.with_switch(|switch| switch.stop_capture_of(path))
     }
+}
+
+/// Reads an expression that says which frames are meant.
+pub(super) fn filter(text: &str) -> Result<Filter, Error> {
+    Filter::parse(text).map_err(|error| Error::Argument(format!("filter `{text}`: {error}")))
 }

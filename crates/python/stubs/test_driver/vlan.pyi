@@ -41,6 +41,46 @@ class Capture:
     ) -> Literal[False]: ...
 
 @final
+class Frame:
+    """A frame that passed a port; `repr` says what it is. `time` is in seconds since 1970."""
+
+    @property
+    def port(self) -> str: ...
+    @property
+    def is_outgoing(self) -> bool: ...
+    @property
+    def time(self) -> float: ...
+    @property
+    def data(self) -> bytes: ...
+
+@final
+class Expectation:
+    """A frame that must pass before the block of a `with` statement ends, or soon after that; then `frame` is it."""
+
+    @property
+    def frame(self) -> Frame: ...
+    def __enter__(self) -> Expectation: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]: ...
+
+@final
+class Ban:
+    """Frames that must not pass: until the block of a `with` statement ends, until it is lifted, or to the end of the test."""
+
+    def lift(self) -> None: ...
+    def __enter__(self) -> Ban: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]: ...
+
+@final
 class Port:
     """What is plugged into a VLAN, and what went through there."""
 
@@ -135,3 +175,6 @@ class VLan:
     def capture(
         self, path: str | PathLike[str], filter: str | None = None, *, ports: Iterable[_Port] | None = None
     ) -> Capture: ...
+    def expect(self, filter: str, within: timedelta | float, *, ports: Iterable[_Port] | None = None) -> Frame: ...
+    def expecting(self, filter: str, within: timedelta | float, *, ports: Iterable[_Port] | None = None) -> Expectation: ...
+    def forbid(self, filter: str, *, ports: Iterable[_Port] | None = None) -> Ban: ...

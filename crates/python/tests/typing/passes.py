@@ -79,6 +79,11 @@ with lan.heal(), lan.capture("x.pcapng", "arp or icmp", ports=[client]) as captu
     seen: int = capture.stop() + lan.ports()[0].drops["impaired"] + sum(link.lost for link in lan.links())
     where: str = lan.stations()[0].port + str(capture.path)
 
+vlan1.forbid("tcp port 23", ports=[server]).lift()
+with lan.expecting("tcp port 80 and syn", within=timedelta(seconds=5)) as expectation, lan.forbid("ip6"):
+    which: str = lan.expect("arp", within=5, ports=["probe"]).port
+when: float = expectation.frame.time + len(expectation.frame.data) + expectation.frame.is_outgoing
+
 retry(ready, timeout=timedelta(seconds=3))
 retry(ready, timeout_seconds=3)
 log.info(f"{two_machines(server, client)} {driver.out_dir / 'x'} {vlan1.nr + 1} {os.getcwd()}")
