@@ -27,6 +27,7 @@ mod error;
 mod images;
 pub mod log;
 pub mod machine;
+mod picture;
 mod process;
 mod site;
 #[expect(

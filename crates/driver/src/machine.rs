@@ -6,6 +6,7 @@
 //! - `shell`, `channel`, `link`: how commands get into the guest: by its agent, else by the backdoor shell.
 //! - `units`, `wait`, `events`, `files`, `program`, `interact`: what else is asked of the guest.
 //! - `monitor`, `qmp`, `keys`: what it asks of QEMU.
+//! - `screen`, `ocr`, `looks`: what is to be seen on its screen, terminals and windows.
 //!
 //! Invariant: a lock of this module is never held while a guest or QEMU is waited for, but for the turns (`turn`), which are
 //! waited for with the caller's deadline.
@@ -33,13 +34,16 @@ pub(crate) mod hot;
 pub(crate) mod interact;
 mod keys;
 mod link;
+mod looks;
 pub(crate) mod marks;
 mod monitor;
+mod ocr;
 mod power;
 pub mod program;
 mod qmp;
 pub(crate) mod quoting;
 pub(crate) mod run;
+mod screen;
 mod shell;
 #[cfg(test)]
 mod tests;
@@ -47,6 +51,7 @@ mod units;
 mod wait;
 
 use console_log::ConsoleLog;
+pub use looks::Search;
 use run::Run;
 pub use shell::{Execute, Output};
 
@@ -192,6 +197,12 @@ impl Machine {
     #[must_use]
     pub fn shared_dir(&self) -> &Path {
         &self.shared_dir
+    }
+
+    /// The EFI variables that `NIX_EFI_VARS` tells a start script of.
+    #[must_use]
+    pub fn efi_vars_path(&self) -> PathBuf {
+        self.state_dir.join(format!("{}-efi-vars.fd", self.name()))
     }
 
     /// Where the whole text of its console is kept.
@@ -363,7 +374,7 @@ impl Machine {
     /// # Errors
     ///
     /// When the machine is not running, or QEMU does not take it.
-    pub fn send_console(&self, text: &str, call: &Call<'_>) -> Result<(), Error> {
+    pub fn send_console(&self, text: impl AsRef<[u8]>, call: &Call<'_>) -> Result<(), Error> {
         let run = self.touched(call)?;
         let doing = || format!("writing to the console of {}", self.name());
         let mut stdin = run.stdin.take(call, &doing)?;
@@ -373,7 +384,7 @@ impl Machine {
                 self.name()
             )));
         };
-        let mut left = text.as_bytes();
+        let mut left = text.as_ref();
         loop {
             let slice = call.slice(&doing)?;
             match crate::process::write_until(&mut *pipe, &mut left, slice) {

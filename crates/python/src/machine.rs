@@ -9,6 +9,7 @@ mod parallel;
 mod process;
 mod program;
 mod qemu;
+mod search;
 
 use std::time::Duration;
 

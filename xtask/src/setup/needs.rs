@@ -181,6 +181,18 @@ pub(crate) const TABLE: &[Need] = &[
         "a driver that polls Hotbed's vhost-user network ports",
     ),
     need(
+        Probe::Program("tesseract"),
+        "tesseract-ocr",
+        Purpose::Peers,
+        "reads the text on screens",
+    ),
+    need(
+        Probe::Program("dpkg-deb"),
+        "dpkg",
+        Purpose::Peers,
+        "takes the kernel that tests of screens boot out of its package",
+    ),
+    need(
         Probe::Program("ip"),
         "iproute2",
         Purpose::Peers,

@@ -116,11 +116,7 @@ impl Machine {
             .env("TMPDIR", self.state_dir())
             .env("USE_TMPDIR", "1")
             .env("SHARED_DIR", self.shared_dir());
-        command.env(
-            "NIX_EFI_VARS",
-            self.state_dir()
-                .join(format!("{}-efi-vars.fd", self.name())),
-        );
+        command.env("NIX_EFI_VARS", self.efi_vars_path());
         command.envs(
             self.site
                 .environment
@@ -140,7 +136,9 @@ impl Machine {
         let mut image = self.site.image(self.name(), &machine.spec(), call)?;
         if let Some(kernel) = &machine.kernel {
             check_file("kernel", kernel)?;
-            image.kernel = kernel.clone();
+            // QEMU runs in another directory.
+            image.kernel = std::path::absolute(kernel)
+                .map_err(Error::host("there is no current directory"))?;
         }
         if crate::accelerator::which(&self.site.qemu).is_none() {
             return Err(Error::Machine(format!(

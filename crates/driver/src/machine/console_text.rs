@@ -1,10 +1,13 @@
 //! What the guest's console said.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::Machine;
+use super::program::TerminalSize;
 use super::shell::timed_out;
 use crate::call::{after, now};
+use crate::terminal::{Far, Near, Said};
 use crate::{Call, Error};
 
 /// How much text before the present line a match may reach back to.
@@ -71,6 +74,23 @@ impl Machine {
         )
     }
 
+    /// Writes what comes from the near end to the guest's console, to its end.
+    ///
+    /// # Errors
+    ///
+    /// When the machine is not running, or the call ends before.
+    pub fn interact_with_console(&self, near: &Near<'_>, call: &Call<'_>) -> Result<(), Error> {
+        self.running()?;
+        self.log("Terminal is ready (there is no prompt):");
+        let console = ConsoleEnd {
+            machine: self,
+            has_ended: AtomicBool::new(false),
+        };
+        near.connect(&console, call)?;
+        self.log("Closing connection to the console");
+        Ok(())
+    }
+
     /// All lines of the console since the machine's last start, joined by newlines.
     ///
     /// # Errors
@@ -81,6 +101,40 @@ impl Machine {
             "cannot read the console log of {}",
             self.name()
         )))
+    }
+}
+
+/// The guest's console as a far end: what it says is in the log.
+struct ConsoleEnd<'m> {
+    machine: &'m Machine,
+    has_ended: AtomicBool,
+}
+
+impl Far for ConsoleEnd<'_> {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+
+    fn write(&self, bytes: &[u8], call: &Call<'_>) -> Result<(), Error> {
+        self.machine.send_console(bytes, call)
+    }
+
+    fn end_input(&self, _call: &Call<'_>) -> Result<(), Error> {
+        self.has_ended.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn resize(&self, _size: TerminalSize, _call: &Call<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn poll(&self, until: Instant, call: &Call<'_>) -> Result<Said, Error> {
+        if self.has_ended.load(Ordering::Acquire) {
+            return Ok(Said::Ended(0));
+        }
+        let left = until.saturating_duration_since(now());
+        self.machine.wait_on_host(left, call)?;
+        Ok(Said::Nothing)
     }
 }
 

@@ -373,10 +373,10 @@ fn check(status: i32, what: &str, machine: &Machine) -> Result<(), Error> {
 }
 
 /// A directory that is removed at the end.
-struct TemporaryDirectory(PathBuf);
+pub(super) struct TemporaryDirectory(pub(super) PathBuf);
 
 impl TemporaryDirectory {
-    fn make(path: PathBuf) -> Result<Self, Error> {
+    pub(super) fn make(path: PathBuf) -> Result<Self, Error> {
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)

@@ -119,6 +119,12 @@ fn gone(error: io::Error) -> Error {
     Error::Machine(format!("QEMU closed its monitor: {error}"))
 }
 
+/// What the monitor has against a command that says nothing when it is done: what follows the echo, which is the first line.
+fn complaint(answer: &str) -> Option<&str> {
+    let mut lines = answer.lines().skip(1).map(str::trim);
+    lines.find(|line| !line.is_empty())
+}
+
 impl Machine {
     /// Sends a command to the human monitor; gives all up to the next prompt, the echo included. Starts the machine if need be.
     ///
@@ -151,13 +157,7 @@ impl Machine {
         let send = || {
             let answer = self.send_monitor_command(&format!("sendkey {name}"), call)?;
             self.wait_on_host(delay.unwrap_or_default(), call)?;
-            // The echo is the first line; whatever follows is a complaint.
-            match answer
-                .lines()
-                .skip(1)
-                .map(str::trim)
-                .find(|line| !line.is_empty())
-            {
+            match complaint(&answer) {
                 Some(complaint) => Err(Error::Machine(format!(
                     "QEMU does not press {name:?}: {complaint}"
                 ))),
@@ -172,6 +172,47 @@ impl Machine {
         } else {
             send()
         }
+    }
+
+    /// Types characters, one key after the other, each with a pause of `delay` after it.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU is gone or the call ends before.
+    pub fn send_chars(
+        &self,
+        chars: &str,
+        delay: Option<Duration>,
+        call: &Call<'_>,
+    ) -> Result<(), Error> {
+        let shown = super::quoting::python_text(chars);
+        self.nested(&format!("sending keys {shown}"), || {
+            let mut key = [0; 4];
+            chars
+                .chars()
+                .try_for_each(|c| self.send_key(c.encode_utf8(&mut key), delay, false, call))
+        })
+    }
+
+    /// Lets connections to a port of the host reach one of the guest, through the guest's user-mode network card.
+    ///
+    /// # Errors
+    ///
+    /// When it has none, when the port is taken, or when the call ends before.
+    pub fn forward_port(
+        &self,
+        host_port: u16,
+        guest_port: u16,
+        call: &Call<'_>,
+    ) -> Result<(), Error> {
+        let rule = format!("tcp::{host_port}-:{guest_port}");
+        let answer = self.send_monitor_command(&format!("hostfwd_add {rule}"), call)?;
+        complaint(&answer).map_or(Ok(()), |complaint| {
+            Err(Error::Machine(format!(
+                "QEMU of {} does not forward {rule}: {complaint}",
+                self.name()
+            )))
+        })
     }
 
     /// Waits on the host's clock.

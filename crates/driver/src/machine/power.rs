@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Machine;
+use super::run::Run;
+use super::{Execute, Machine};
 use crate::call::{after, now};
 use crate::{Call, Error};
 
 /// The first card on a VLAN; QEMU itself calls it so when a start script has a user-mode card before it.
 const FIRST_CARD: &str = "virtio-net-pci.1";
+/// Leaves the initrd; nobody is there to answer afterwards.
+const SWITCH_ROOT: &str =
+    "systemctl isolate --no-block initrd-switch-root.target 2>/dev/null >/dev/null";
 /// How long QEMU may take to leave when its monitor is told to quit, before it is killed.
 const QUIT_GRACE: Duration = Duration::from_secs(5);
 
@@ -41,7 +45,7 @@ impl Machine {
     }
 
     /// Tells the agent, if it is what takes commands here; nobody answers this.
-    fn is_told_to_power_off(&self, run: &Arc<super::run::Run>) -> bool {
+    fn is_told_to_power_off(&self, run: &Arc<Run>) -> bool {
         self.is_connected()
             && self
                 .conversation(run)
@@ -86,8 +90,33 @@ impl Machine {
         // the shell of the new boot may be there by then.
         let _ = run.shell.take(call, &doing)?.poll_ready(now());
         self.send_key("ctrl-alt-delete", Some(super::keys::DELAY), true, call)?;
-        let mut shell = run.shell.take(call, &doing)?;
-        shell.expect_ready();
+        self.expect_shell(&run, call)
+    }
+
+    /// Goes on from a systemd initrd that waits at `initrd.target` to the real root, and waits for the shell there.
+    ///
+    /// # Errors
+    ///
+    /// When the initrd or the shell does not come.
+    pub fn switch_root(&self, call: &Call<'_>) -> Result<(), Error> {
+        self.wait_for_unit("initrd.target", None, super::WAIT_TIMEOUT, call)?;
+        let run = self.connected(call)?;
+        let doing = || format!("{} switches its root", self.name());
+        let _ = run.shell.take(call, &doing)?.poll_ready(now());
+        let unheard = Execute {
+            check_return: false,
+            check_output: false,
+            ..Execute::default()
+        };
+        self.execute(SWITCH_ROOT, &unheard, call)?;
+        self.expect_shell(&run, call)?;
+        self.connect(call)
+    }
+
+    /// Lets the next command wait for a shell that is still to come.
+    fn expect_shell(&self, run: &Arc<Run>, call: &Call<'_>) -> Result<(), Error> {
+        let doing = || format!("expecting another shell of {}", self.name());
+        run.shell.take(call, &doing)?.expect_ready();
         run.agent.expect_boot(now());
         run.connected.store(false, Ordering::Release);
         Ok(())

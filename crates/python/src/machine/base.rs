@@ -1,10 +1,12 @@
 //! What any machine has: a name, a shell, and by module:
 //!
 //! - `programs`: programs as `subprocess` has them; `files`: files in and out.
+//! - `screen`: keys, and what is on the screen.
 //! - `units`: systemd and its journal; `waits`: waiting for everything else.
 
 mod files;
 mod programs;
+mod screen;
 mod units;
 mod waits;
 

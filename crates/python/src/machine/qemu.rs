@@ -1,24 +1,21 @@
-//! What QEMU adds to a machine: power, monitor, console, keys, QMP.
+//! What QEMU adds to a machine: power, monitor, console, QMP; `terminals`: the guest's terminals, and where QEMU's sockets are.
 
-use std::os::fd::AsFd;
+mod terminals;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotbed_driver::terminal::Near;
 use hotbed_driver::{Call, Error, Machine, Testbed};
-use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
 use serde_json::Value;
 
-use super::{BaseMachine, bounded};
+use super::{BaseMachine, bounded, search};
 use crate::duration::Timeout;
 use crate::qmp::QmpSession;
 use crate::{call, exceptions, json};
 
 /// How long `wait_for_qmp_event` waits when the script does not say.
 const QMP_EVENT_TIMEOUT: Timeout = Timeout(Some(Duration::from_mins(10)));
-/// How long a key rests after it was pressed when the script does not say.
-const KEY_DELAY: Timeout = Timeout(Some(Duration::from_millis(10)));
 
 /// A machine that QEMU emulates.
 #[pyclass(frozen, extends = BaseMachine, subclass, module = "test_driver.machine")]
@@ -156,41 +153,9 @@ impl QemuMachine {
         self.run(py, |machine, call| machine.send_monitor_command(cmd, call))
     }
 
-    /// Brings the terminal, or what is on standard input, together with a root shell in the guest.
-    #[pyo3(signature = (address=None))]
-    fn shell_interact(&self, py: Python<'_>, address: Option<&str>) -> PyResult<()> {
-        if let Some(address) = address {
-            return Err(PyNotImplementedError::new_err(format!(
-                "shell_interact has no use for the address {address:?}: `hotbed shell FILE.py {}` opens a shell from any terminal",
-                self.machine.name()
-            )));
-        }
-        let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-        py.import("sys")?.getattr("stdout")?.call_method0("flush")?;
-        call::run(py, |call| {
-            let near = Near {
-                input: input.as_fd(),
-                output: output.as_fd(),
-                errors: errors.as_fd(),
-            };
-            self.machine.interact(&near, call).map(drop)
-        })
-    }
-
     /// Writes to the guest's console.
     fn send_console(&self, py: Python<'_>, chars: &str) -> PyResult<()> {
         self.run(py, |machine, call| machine.send_console(chars, call))
-    }
-
-    /// Presses a key: a character, or a name such as `ctrl-alt-delete`.
-    #[pyo3(
-        signature = (key, delay=KEY_DELAY, log=true),
-        text_signature = "($self, key, delay=0.01, log=True)"
-    )]
-    fn send_key(&self, py: Python<'_>, key: &str, delay: Timeout, log: bool) -> PyResult<()> {
-        self.run(py, |machine, call| {
-            machine.send_key(key, delay.0, log, call)
-        })
     }
 
     /// Waits until the guest's console says what the regular expression matches.
@@ -201,16 +166,7 @@ impl QemuMachine {
         regex: &Bound<'_, PyAny>,
         timeout: Timeout,
     ) -> PyResult<()> {
-        let pattern = py.import("re")?.call_method1("compile", (regex,))?;
-        let text: String = pattern.getattr("pattern")?.str()?.extract()?;
-        let pattern = pattern.unbind();
-        let mut search = |seen: &str| -> Result<bool, Error> {
-            Python::attach(|py| {
-                let found = pattern.call_method1(py, "search", (seen,))?;
-                Ok(!found.is_none(py))
-            })
-            .map_err(exceptions::to_driver)
-        };
+        let (text, mut search) = search::compile(regex)?;
         self.run(py, move |machine, call| {
             machine.wait_for_console_text(&text, &mut search, timeout.0, call)
         })

@@ -64,6 +64,11 @@ impl BaseMachine {
         })
     }
 
+    /// The older name of `wait_for_unit`.
+    fn wait_for_job(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.wait_for_unit(py, name, None, Timeout::DEFAULT, "active")
+    }
+
     /// Waits for a line of the journal in which the regular expression is found, and gives it.
     #[pyo3(
         signature = (pattern, unit=None, timeout=Timeout::DEFAULT),
