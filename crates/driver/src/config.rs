@@ -114,6 +114,15 @@ impl MachineConfig {
     pub fn identifier(&self) -> String {
         names::python_identifier(&self.name)
     }
+
+    /// How its cards are joined to their VLANs.
+    #[must_use]
+    pub fn net(&self) -> Net {
+        match &self.kind {
+            MachineKind::Image(image) => image.net,
+            MachineKind::StartScript(_) => Net::default(),
+        }
+    }
 }
 
 /// What a machine boots.
@@ -148,6 +157,18 @@ pub struct ImageMachine {
     pub log: LogConsole,
     /// Whether it begins from a snapshot of an earlier boot where it can; `None`: only if `HOTBED_HOT` says so.
     pub hot: Option<Hot>,
+    /// How its cards are joined to their VLANs.
+    pub net: Net,
+}
+
+/// How a card is joined to its VLAN.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Net {
+    /// By a socket that frames go through: no offloads, and memory that stays the guest's own.
+    #[default]
+    Stream,
+    /// By the guest's memory, which the switch shares: frames uncut and without checksums, copied once.
+    VhostUser,
 }
 
 /// Where a machine begins.

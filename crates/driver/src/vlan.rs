@@ -8,6 +8,7 @@ use hotbed_switch::{Config, Switch};
 mod demands;
 mod rules;
 
+use crate::config::{MachineConfig, Net};
 use crate::process::Owner;
 use crate::testbed::directories::make_private;
 use crate::{Error, Log};
@@ -45,7 +46,7 @@ impl Vlan {
     /// ports have their names, and one for anybody else.
     pub(crate) fn start(
         number: u8,
-        machines: &[&str],
+        machines: &[&MachineConfig],
         directory: &Path,
         log: &Log,
     ) -> Result<Self, Error> {
@@ -66,8 +67,15 @@ impl Vlan {
             make_private(&ports_of(&stream_socket))?;
         }
         for machine in machines {
-            let socket = socket_of(&stream_socket, machine);
-            switch.listen_stream(&socket).map_err(failed)?;
+            let socket = socket_of(&stream_socket, &machine.name);
+            match machine.net() {
+                Net::Stream => switch.listen_stream(&socket).map_err(failed)?,
+                Net::VhostUser => switch.listen_vhost_user(&socket).map_err(failed)?,
+            }
+        }
+        if machines.iter().any(|one| one.net() == Net::VhostUser) {
+            let shared = shared_socket_of(&stream_socket);
+            switch.listen_vhost_user(&shared).map_err(failed)?;
         }
         log.info(&format!(
             "running vlan (pid {}; ctl {})",
@@ -214,6 +222,11 @@ fn ports_of(stream_socket: &Path) -> PathBuf {
 /// Where one machine's QEMU connects to.
 pub(crate) fn socket_of(stream_socket: &Path, machine: &str) -> PathBuf {
     ports_of(stream_socket).join(machine)
+}
+
+/// Where a QEMU connects to that shares its guest's memory, and is not known by a name yet.
+pub(crate) fn shared_socket_of(stream_socket: &Path) -> PathBuf {
+    stream_socket.with_extension("shared")
 }
 
 /// An error with all its causes.

@@ -9,7 +9,7 @@ use super::clones;
 use super::fields::{Fields, Source, integer, list, nearest};
 use super::{
     Error, FileSpec, Hot, ImageKind, ImageMachine, LogConsole, MACHINES_MAX, MachineConfig,
-    MachineKind, names,
+    MachineKind, Net, names,
 };
 
 /// MiB of memory that a machine may have.
@@ -24,6 +24,8 @@ const FILE_MODE: u32 = 0o644;
 const UNIT_MAX: usize = 255;
 /// What `hot` can be.
 const HOT: &str = "true, false or a unit such as \"unit:nginx.service\"";
+/// What `net` can be.
+const NET: &str = "\"stream\" or \"vhost-user\"";
 /// The images by name.
 const IMAGES: [&str; 2] = ["micro", "debian"];
 
@@ -74,6 +76,7 @@ pub(super) fn parse(
             })?
             .unwrap_or_default(),
         hot: fields.read("hot", HOT, read_hot)?.or_else(|| hot.cloned()),
+        net: fields.read("net", NET, read_net)?.unwrap_or_default(),
     };
     let vlans = vlans(&mut fields)?;
     let agent = fields.read("agent", "true or false", DeValue::as_bool)?;
@@ -114,6 +117,15 @@ fn read_hot(value: &DeValue<'_>) -> Option<Hot> {
             let fits = !unit.is_empty() && unit.len() <= UNIT_MAX && unit.chars().all(letters);
             fits.then(|| Hot::Unit(unit.to_owned()))
         }
+    }
+}
+
+/// The value of `net`.
+fn read_net(value: &DeValue<'_>) -> Option<Net> {
+    match value.as_str()? {
+        "stream" => Some(Net::Stream),
+        "vhost-user" => Some(Net::VhostUser),
+        _ => None,
     }
 }
 

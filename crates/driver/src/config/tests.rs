@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{
-    Error, Hot, ImageKind, ImageMachine, LogConsole, MachineKind, TestConfig, duration, names,
+    Error, Hot, ImageKind, ImageMachine, LogConsole, MachineKind, Net, TestConfig, duration, names,
     network,
 };
 
@@ -181,6 +181,16 @@ fn a_machine_begins_hot_at_its_shell_or_at_a_unit() {
     assert_eq!(of("hot = true"), Some(Hot::Booted));
     let unit = Some(Hot::Unit("getty@tty1.service".to_owned()));
     assert_eq!(of("hot = \"unit:getty@tty1.service\""), unit);
+}
+
+#[test]
+fn a_machine_shares_its_memory_with_the_switch_where_it_says_so() {
+    let of = |line: &str| Ok(image(&head(&format!("[machines.m]\n{line}"))?, "m").net);
+    assert_eq!(of(""), Ok(Net::Stream));
+    assert_eq!(of("net = \"stream\""), Ok(Net::Stream));
+    assert_eq!(of("net = \"vhost-user\""), Ok(Net::VhostUser));
+    let refused: Result<Net, Error> = of("net = \"tap\"");
+    assert!(refused.unwrap_err().to_string().contains("`net` must be"));
 }
 
 #[test]

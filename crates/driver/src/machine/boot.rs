@@ -18,7 +18,7 @@ use super::quoting::{python_bytes, quote};
 use super::run::{Run, Start, quoted_lines};
 use super::{Machine, lock};
 use crate::call::{after, now};
-use crate::config::{ImageMachine, MachineKind};
+use crate::config::{ImageMachine, MachineKind, Net};
 use crate::{AgentProgram, Call, Error};
 
 /// The initramfs of a clone that boots as nobody.
@@ -211,10 +211,12 @@ impl Machine {
 
     fn anybodys_vlan_sockets(&self) -> Vec<(u8, PathBuf)> {
         let socket = |vlan: &u8| {
-            self.site
-                .vlan_sockets
-                .get(vlan)
-                .map(|path| (*vlan, path.clone()))
+            let path = self.site.vlan_sockets.get(vlan)?;
+            let path = match self.config.net() {
+                Net::Stream => path.clone(),
+                Net::VhostUser => crate::vlan::shared_socket_of(path),
+            };
+            Some((*vlan, path))
         };
         self.config.vlans.iter().filter_map(socket).collect()
     }

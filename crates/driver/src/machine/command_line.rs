@@ -7,7 +7,7 @@ use hotbed_image::LogConsole;
 
 use super::quoting::quote;
 use crate::config::network::{mac, mac_text};
-use crate::config::{ImageKind, ImageMachine};
+use crate::config::{ImageKind, ImageMachine, Net};
 
 /// MiB of memory of a `micro` machine that does not say.
 pub(crate) const MEMORY_MICRO: u32 = 256;
@@ -148,7 +148,11 @@ pub(crate) fn image_machine(
         line.add("-device", &format!("{VMGENID},guid=auto"));
     }
     for (index, (vlan, socket)) in (1_usize..).zip(parts.vlans) {
-        network_card(&mut line, index, mac(*vlan, parts.number), socket);
+        let mac = mac(*vlan, parts.number);
+        match machine.net {
+            Net::Stream => stream_card(&mut line, index, mac, socket),
+            Net::VhostUser => sharing_card(&mut line, index, mac, socket, parts.accelerator),
+        }
     }
     if !parts.allow_reboot {
         line.flag("-no-reboot");
@@ -187,21 +191,49 @@ fn consoles(line: &mut Line, log: LogConsole, sockets: &Sockets, agent: bool) {
     }
 }
 
-/// One card, called `virtio-net-pci.<index>` as QEMU itself calls it in the NixOS driver's machines.
-fn network_card(line: &mut Line, index: usize, mac: [u8; 6], socket: &Path) {
+/// A card that frames come to by a socket.
+fn stream_card(line: &mut Line, index: usize, mac: [u8; 6], socket: &Path) {
     line.add_path(
         "-netdev",
         &format!("stream,id=vlan{index},server=off,addr.type=unix,addr.path="),
         socket,
         "",
     );
-    line.add(
-        "-device",
-        &format!(
-            "virtio-net-pci,id=virtio-net-pci.{index},netdev=vlan{index},mac={},romfile=",
-            mac_text(mac)
-        ),
+    line.add("-device", &network_card(index, mac));
+}
+
+/// A card whose queues the switch shares. It needs memory that can be shared.
+fn sharing_card(
+    line: &mut Line,
+    index: usize,
+    mac: [u8; 6],
+    socket: &Path,
+    accelerator: Accelerator,
+) {
+    line.add_path(
+        "-chardev",
+        &format!("socket,id=vlan{index},path="),
+        socket,
+        "",
     );
+    line.add(
+        "-netdev",
+        &format!("vhost-user,id=vlan{index},chardev=vlan{index}"),
+    );
+    // QEMU 7.2 dies of MSI-X with such a card when it translates.
+    let vectors = match accelerator {
+        Accelerator::Tcg => ",vectors=0",
+        Accelerator::Kvm => "",
+    };
+    line.add("-device", &(network_card(index, mac) + vectors));
+}
+
+/// One card, called `virtio-net-pci.<index>` as QEMU itself calls it in the NixOS driver's machines.
+fn network_card(index: usize, mac: [u8; 6]) -> String {
+    format!(
+        "virtio-net-pci,id=virtio-net-pci.{index},netdev=vlan{index},mac={},romfile=",
+        mac_text(mac)
+    )
 }
 
 /// A command line as it grows.

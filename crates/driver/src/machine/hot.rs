@@ -36,7 +36,7 @@ use super::Machine;
 use super::boot::ImageStart;
 use super::run::Run;
 use crate::call::{after, now};
-use crate::config::{Hot as Point, ImageMachine};
+use crate::config::{Hot as Point, ImageMachine, Net};
 use crate::{Call, Error};
 use checkpoint::Made;
 use ram::Memory;
@@ -209,6 +209,11 @@ impl Machine {
         }
     }
 
+    /// Whether the switch has the guest's memory too, so that QEMU cannot have a copy of its own.
+    fn shares_memory(&self) -> bool {
+        self.config.net() == Net::VhostUser
+    }
+
     /// What a snapshot of this machine needs; `None` when there is to be none.
     fn plan(&self, machine: &ImageMachine, start: &ImageStart<'_>) -> Option<Plan> {
         let point = machine.hot.clone().unwrap_or(Point::Booted);
@@ -317,7 +322,12 @@ impl Machine {
             is_writable
         });
         let ram = Memory::new(start.memory).map(Arc::new);
-        let ram = ram.map_err(|error| self.why_cold(&format!("no memory for it: {error}")));
+        let ram = match ram {
+            Err(error) if self.shares_memory() => {
+                return Err(Error::host("no memory that could be shared")(error));
+            }
+            ram => ram.map_err(|error| self.why_cold(&format!("no memory for it: {error}"))),
+        };
         let plan = plan.and_then(|mut plan| {
             plan.ram = Some(Arc::clone(ram.as_ref().ok()?));
             Some(plan)

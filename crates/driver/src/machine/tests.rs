@@ -10,7 +10,7 @@ use super::command_line::{Accelerator, Parts, Sockets, image_machine, start_scri
 use super::keys::key_name;
 use super::quoting::{python_bytes, python_text, quote};
 use super::units::{full_name, systemctl, wait_for_unit_script};
-use crate::config::{ImageKind, ImageMachine};
+use crate::config::{ImageKind, ImageMachine, Net};
 
 fn machine() -> ImageMachine {
     ImageMachine {
@@ -24,6 +24,7 @@ fn machine() -> ImageMachine {
         qemu_args: vec!["-device".to_owned(), "x y".to_owned()],
         log: LogConsole::Virtio,
         hot: None,
+        net: Net::Stream,
     }
 }
 
@@ -68,6 +69,22 @@ fn image_machines_have_the_consoles_and_cards_that_guests_expect() {
          -netdev stream,id=vlan2,server=off,addr.type=unix,addr.path=/t/a,,b \
          -device virtio-net-pci,id=virtio-net-pci.2,netdev=vlan2,mac=52:54:00:12:C8:07,romfile= \
          -no-reboot -device x y"
+    );
+}
+
+#[test]
+fn a_card_that_shares_memory_has_no_msix_where_qemu_translates() {
+    let sharing = ImageMachine {
+        net: Net::VhostUser,
+        ..machine()
+    };
+    let line = arguments(&sharing, "/t", false);
+    assert!(
+        line.contains(
+            "-chardev socket,id=vlan2,path=/t/a,,b -netdev vhost-user,id=vlan2,chardev=vlan2 \
+             -device virtio-net-pci,id=virtio-net-pci.2,netdev=vlan2,mac=52:54:00:12:C8:07,romfile=,vectors=0 "
+        ),
+        "{line}"
     );
 }
 

@@ -26,8 +26,7 @@ pub(super) fn start(
             .iter()
             .map(|&number| {
                 let on_it = |machine: &&crate::MachineConfig| machine.vlans.contains(&number);
-                let machines = config.machines.iter().filter(on_it);
-                let machines: Vec<_> = machines.map(|machine| machine.name.as_str()).collect();
+                let machines: Vec<_> = config.machines.iter().filter(on_it).collect();
                 Vlan::start(number, &machines, directory, log).map(Arc::new)
             })
             .collect()

@@ -1,4 +1,5 @@
-//! Guests of QEMU that share their memory with a switch: start scripts with `-netdev vhost-user`.
+//! Guests of QEMU that share their memory with a switch: start scripts with `-netdev vhost-user`, and machines with
+//! `net = "vhost-user"`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +8,9 @@ use hotbed_driver::config::{MachineKind, network};
 use hotbed_switch::{Config, PortKind, Switch};
 
 use crate::guest::{SOON, one_at_a_time};
+use crate::hot::{Cache as OwnCache, ask};
 use crate::start_script::write_start_script;
-use crate::support::{Bed, call};
+use crate::support::{Bed, call, eventually, signal_group};
 
 const HEAD: &str = "# /// hotbed\n# [machines.a]\n# [machines.b]\n# ///\n";
 
@@ -69,4 +71,82 @@ fn qemu_guests_ping_and_send_through_a_switch_that_shares_their_memory() {
         "uncut: {to_b:?}"
     );
     assert_eq!(switch.lost_ports(), []);
+}
+
+const SHARING: &str =
+    "[machines.a]\nnet = \"vhost-user\"\n[machines.b]\nnet = \"vhost-user\"\n[machines.c]\n";
+
+/// How many bytes the switch has put into the memory of `b`, and in how many frames.
+fn to_b(bed: &Bed) -> (u64, u64) {
+    let ports = bed.testbed.vlans()[0].ports();
+    let b = ports.iter().rfind(|port| port.name == "b").unwrap();
+    assert_eq!(b.kind, PortKind::VhostUser);
+    (b.counters.bytes_out, b.counters.frames_out)
+}
+
+/// Has `b` take a file from `a`; frames are as long as may be.
+fn send_bulk(bed: &Bed) {
+    let [a, b, _] = bed.testbed.machines() else {
+        panic!("three machines")
+    };
+    let make = "head -c 4000000 /dev/urandom >/tmp/bulk; md5sum </tmp/bulk";
+    let sum = ask(a, make);
+    let before = to_b(bed);
+    assert_eq!(ask(b, "wget -q -O - http://a/bulk | md5sum"), sum);
+    let after = to_b(bed);
+    let (bytes, frames) = (after.0 - before.0, after.1 - before.1);
+    assert!(bytes / frames > FRAME_MAX, "{bytes} in {frames}: uncut");
+}
+
+#[test]
+fn machines_that_share_their_memory_are_saved_and_go_back_and_outlive_each_other() {
+    let _turn = one_at_a_time();
+    let cache = OwnCache::new();
+    for log in [
+        "saved as a snapshot and restored",
+        "restored from a snapshot",
+    ] {
+        let bed = cache.bed(SHARING);
+        bed.testbed.start_all(&call()).unwrap();
+        let [a, b, c] = bed.testbed.machines() else {
+            panic!("three machines")
+        };
+        for machine in [a, b, c] {
+            machine.connect(&call()).unwrap();
+            let said = format!("{}: {log}", machine.name());
+            assert!(bed.log().contains(&said), "{}", bed.log());
+        }
+        ask(a, "ping -4 -c 2 -W 10 b && ping -6 -c 2 -W 10 c");
+        ask(a, "httpd -p 80 -h /tmp");
+        send_bulk(&bed);
+        // A transfer is under way; it goes on from there, twice.
+        ask(a, "touch /tmp/before");
+        ask(
+            b,
+            "(wget -q -O /tmp/got http://a/bulk; touch /tmp/done) >/dev/null 2>&1 &",
+        );
+        bed.testbed.checkpoint("one", &call()).unwrap();
+        for _ in 0..2 {
+            ask(a, "rm /tmp/before");
+            bed.testbed.rollback("one", &call()).unwrap();
+            ask(a, "test -e /tmp/before");
+            let is_done = || {
+                b.succeed(&["test -e /tmp/done"], Some(SOON), &call())
+                    .is_ok()
+            };
+            assert!(eventually(SOON, is_done));
+            assert_eq!(ask(b, "md5sum </tmp/got"), ask(a, "md5sum </tmp/bulk"));
+            send_bulk(&bed);
+        }
+        // One whose guest takes nothing delays nobody.
+        let pid = b.pid().unwrap();
+        signal_group(pid, "STOP");
+        ask(a, "ping -4 -c 3 -i 0.2 -W 1 b || ping -4 -c 2 -W 10 c");
+        signal_group(pid, "CONT");
+        send_bulk(&bed);
+        a.crash(&call()).unwrap();
+        ask(b, "ping -4 -c 2 -W 10 c");
+        a.connect(&call()).unwrap();
+        ask(b, "ping -4 -c 2 -W 10 a");
+    }
 }

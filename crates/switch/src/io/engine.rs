@@ -44,7 +44,7 @@ pub(super) struct Engine {
     pub(super) fabric: Fabric,
     jobs: Receiver<Job>,
     pub(super) wake: Arc<OwnedFd>,
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
     handshakes: Vec<Handshake>,
     next_handshake: u32,
     upkeep_at: Option<Instant>,
@@ -267,7 +267,7 @@ impl Engine {
     }
 
     /// Accepts one connection; epoll comes back for the next. Says whether there was one.
-    fn handle_connection(&mut self, number: u32) -> bool {
+    pub(super) fn handle_connection(&mut self, number: u32) -> bool {
         let Some(listener) = self.listeners.get(number as usize) else {
             return false;
         };

@@ -2,18 +2,24 @@
 //!
 //! Ports are told by their names: whoever holds the state of a switch and connects again under the same names goes on from it.
 
+#[cfg(feature = "vhost-user")]
+use std::os::fd::AsFd as _;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::engine::Engine;
+#[cfg(feature = "vhost-user")]
+use super::engine::Listener;
 use super::fabric::{Fabric, port_in, settle};
 use super::port::{Port, Transport};
 use super::ruled::{ends_of, link_between, link_from, link_to};
+use super::token::Token;
 use super::{Error, Switch};
 use crate::state::PortId;
 use crate::state::delay::Hop;
-use crate::state::frozen::{Frozen, Heard, Link, UnderWay};
+use crate::state::frozen::{Frozen, Heard, Link, Queued, UnderWay};
 use crate::sys::RecvBatch;
 use crate::wire::stream::{self, PREFIX_LEN};
 
@@ -21,7 +27,8 @@ use crate::wire::stream::{self, PREFIX_LEN};
 const ROUNDS_MAX: usize = 1024;
 
 impl Switch {
-    /// Has the switch stand still: it reads and sends no frame until [`Switch::resume`]. What is asked of it is still done.
+    /// Has the switch stand still: it reads and sends no frame until [`Switch::resume`]. What is asked of it is still done, and guests
+    /// that share their memory may come, stop and go.
     ///
     /// # Errors
     ///
@@ -48,8 +55,7 @@ impl Switch {
         self.call(|engine| engine.freeze())
     }
 
-    /// Takes off a paused switch all ports that came by [`Switch::listen_stream`] or [`Switch::add_stream`], and forgets all frames
-    /// and stations.
+    /// Takes off a paused switch all ports of streams and of guests that share their memory, and forgets all frames and stations.
     ///
     /// # Errors
     ///
@@ -75,15 +81,70 @@ impl Switch {
 
 impl Engine {
     fn set_paused(&mut self, is_paused: bool) {
+        if !is_paused {
+            // Guests that were told to run are to run, or they would lose what waits for them.
+            for token in self
+                .controls()
+                .into_iter()
+                .map(|(token, _)| token)
+                .collect::<Vec<_>>()
+            {
+                self.handle_control_of(token);
+            }
+        }
         self.is_paused = is_paused;
         self.fabric.hold(is_paused);
+        #[cfg(feature = "vhost-user")]
+        if !is_paused {
+            self.fabric.look_at_guests(Instant::now());
+        }
     }
 
-    /// Waits for jobs, and does nothing else.
+    /// Waits for jobs, and does nothing else but answer those who wait for that: QEMU does, when a guest that shares its memory
+    /// starts or stops.
     pub(super) fn stand_still(&mut self) {
-        let mut polled = [PollFd::new(&self.wake, PollFlags::IN)];
+        let mut tokens = Vec::new();
+        let mut polled = vec![PollFd::new(&self.wake, PollFlags::IN)];
+        for (token, socket) in self.controls() {
+            tokens.push(token);
+            polled.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
+        }
         let _ = poll(&mut polled, None);
+        let ready = polled.iter().skip(1).map(|one| !one.revents().is_empty());
+        let ready: Vec<_> = ready.collect();
+        for (token, _) in tokens.into_iter().zip(ready).filter(|(_, ready)| *ready) {
+            self.handle_control_of(token);
+        }
+        self.fabric.hold(true);
         self.handle_jobs();
+    }
+
+    /// What those wait at who need an answer even while the switch stands still.
+    fn controls(&self) -> Vec<(Token, BorrowedFd<'_>)> {
+        #[cfg(feature = "vhost-user")]
+        {
+            let mut controls = self.fabric.guests();
+            for (number, listener) in (0..).zip(&self.listeners) {
+                if let Listener::VhostUser { socket, .. } = listener {
+                    controls.push((Token::Listener(number), socket.as_fd()));
+                }
+            }
+            controls
+        }
+        #[cfg(not(feature = "vhost-user"))]
+        Vec::new()
+    }
+
+    /// Answers one of them.
+    fn handle_control_of(&mut self, token: Token) {
+        match token {
+            Token::Listener(number) => {
+                self.handle_connection(number);
+            }
+            #[cfg(feature = "vhost-user")]
+            Token::Guest(id, number) => self.fabric.handle_guest(Instant::now(), id, number),
+            _ => {}
+        }
     }
 
     fn freeze(&mut self) -> Frozen {
@@ -105,11 +166,12 @@ impl Engine {
 
 impl Fabric {
     fn streams(&mut self) -> Vec<PortId> {
-        let is_stream = |port: &&mut Port| matches!(port.transport, Transport::Stream(_));
-        self.ports_mut()
-            .filter(is_stream)
-            .map(|port| port.id)
-            .collect()
+        self.ids(|port| matches!(port.transport, Transport::Stream(_)))
+    }
+
+    fn ids(&mut self, is_meant: impl Fn(&Port) -> bool) -> Vec<PortId> {
+        let ports = self.ports_mut().filter(|port| is_meant(port));
+        ports.map(|port| port.id).collect()
     }
 
     fn frames_in(&self) -> u64 {
@@ -124,7 +186,7 @@ impl Fabric {
     }
 
     fn reset(&mut self) {
-        for id in self.streams() {
+        for id in self.ids(|port| header_len(port).is_some()) {
             self.close(id);
         }
         self.ruled.delayed.clear();
@@ -158,10 +220,23 @@ impl Fabric {
         let stations = stations.collect();
         let mut queued = Vec::new();
         for port in self.slots.iter().filter_map(|slot| slot.port.as_ref()) {
-            if matches!(port.transport, Transport::Stream(_)) {
-                let frames = port.queue.whole_frames().map(|pieces| pieces.concat());
-                let frames = frames.filter_map(|bytes| bytes.get(PREFIX_LEN..).map(<[u8]>::to_vec));
-                queued.extend(frames.map(|frame| (port.name.clone(), frame)));
+            let Some(header_len) = header_len(port) else {
+                continue;
+            };
+            for bytes in port.queue.whole_frames().map(|pieces| pieces.concat()) {
+                let Some((front, frame)) = bytes.split_at_checked(header_len) else {
+                    continue;
+                };
+                let is_prefix = matches!(port.transport, Transport::Stream(_));
+                queued.push(Queued {
+                    port: port.name.clone(),
+                    header: if is_prefix {
+                        Vec::new()
+                    } else {
+                        front.to_vec()
+                    },
+                    frame: frame.to_vec(),
+                });
             }
         }
         let names = |link: u64| ends_of(link).map(|end| end.and_then(|id| self.name_of(id)));
@@ -223,8 +298,8 @@ impl Fabric {
             }
         }
         let mut lost = 0;
-        for (name, frame) in frozen.queued {
-            lost += usize::from(!self.queue_again(&name, &frame));
+        for frame in frozen.queued {
+            lost += usize::from(!self.queue_again(&frame));
         }
         for frame in frozen.under_way {
             lost += usize::from(!self.send_again(now, &frame));
@@ -232,17 +307,22 @@ impl Fabric {
         lost
     }
 
-    fn queue_again(&mut self, name: &str, frame: &[u8]) -> bool {
-        let Some(id) = self.port_named(name) else {
+    fn queue_again(&mut self, queued: &Queued) -> bool {
+        let Some(id) = self.port_named(&queued.port) else {
             return false;
         };
         let epoll = &self.epoll;
         let Some(port) = port_in(&mut self.slots, id) else {
             return false;
         };
-        let is_queued = port
-            .queue
-            .push([&stream::prefix(frame.len()), frame], frame.len());
+        let frame = &queued.frame;
+        let prefix = stream::prefix(frame.len());
+        let header = match port.transport {
+            Transport::Stream(_) if queued.header.is_empty() => &prefix,
+            _ if header_len(port) == Some(queued.header.len()) => &queued.header[..],
+            _ => return false, // Another kind of port has its name now.
+        };
+        let is_queued = port.queue.push([header, frame], frame.len());
         settle(epoll, port);
         is_queued
     }
@@ -269,5 +349,15 @@ impl Fabric {
             ruled.impairer.handle_returned(frame.frame.len());
         }
         true
+    }
+}
+
+/// Bytes in front of a frame that waits for a machine's port; `None` for other ports, whose peers do not go back.
+fn header_len(port: &Port) -> Option<usize> {
+    match port.transport {
+        Transport::Stream(_) => Some(PREFIX_LEN),
+        #[cfg(feature = "vhost-user")]
+        Transport::Guest(_) => Some(crate::wire::vnet::HEADER_LEN),
+        _ => None,
     }
 }

@@ -11,10 +11,11 @@ use super::delay::Stage;
 use super::impair::fate::Progress;
 use super::impair::{DELAY_MAX, Impairment};
 use super::rules::{Rules, Way};
+use crate::wire::vnet::HEADER_LEN;
 use crate::wire::{FRAME_MAX, MacAddr};
 
 /// What the bytes begin with: the last one is the version.
-const MAGIC: [u8; 8] = *b"hbswitc\x01";
+const MAGIC: [u8; 8] = *b"hbswitc\x02";
 
 /// The most bytes that are read.
 pub const FROZEN_BYTES_MAX: usize = 1 << 30;
@@ -29,8 +30,7 @@ pub(crate) const COUNTER_MAX: u64 = 1 << 62;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Frozen {
     pub(crate) stations: Vec<Heard>,
-    /// Frames that wait for a port.
-    pub(crate) queued: Vec<(String, Vec<u8>)>,
+    pub(crate) queued: Vec<Queued>,
     pub(crate) under_way: Vec<UnderWay>,
     pub(crate) links: Vec<(Link, Progress)>,
     pub(crate) rules: Rules,
@@ -46,6 +46,15 @@ pub(crate) struct Heard {
     pub(crate) segment: u16,
     pub(crate) address: MacAddr,
     pub(crate) silent_for: Duration,
+}
+
+/// A frame that waits for a port.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Queued {
+    pub(crate) port: String,
+    /// What a guest that shares its memory has in front of a frame; nothing, for all others.
+    pub(crate) header: Vec<u8>,
+    pub(crate) frame: Vec<u8>,
 }
 
 /// A frame that waits in a link.
@@ -121,9 +130,16 @@ impl Frozen {
     /// Tells whether a switch can go on from it.
     fn check(&self) -> Result<(), BadState> {
         let frames = self.under_way.iter().map(|under_way| &under_way.frame);
-        let mut frames = frames.chain(self.queued.iter().map(|(_, frame)| frame));
+        let mut frames = frames.chain(self.queued.iter().map(|queued| &queued.frame));
         if frames.any(|frame| frame.len() > FRAME_MAX) {
             return Err(BadState::Impossible("a frame that is too long"));
+        }
+        if self
+            .queued
+            .iter()
+            .any(|queued| queued.header.len() > HEADER_LEN)
+        {
+            return Err(BadState::Impossible("a header that is too long"));
         }
         if self.under_way.iter().any(|frame| frame.left > AHEAD_MAX) {
             return Err(BadState::Impossible("a frame that takes too long"));

@@ -131,3 +131,48 @@ fn frames_for_ports_that_are_gone_are_counted() {
     assert_eq!(lan.switch.thaw(&frozen).unwrap(), 1);
     lan.switch.resume().unwrap();
 }
+
+#[cfg(feature = "vhost-user")]
+#[test]
+fn guests_that_share_their_memory_come_and_go_meanwhile_and_lose_nothing() {
+    use crate::guest::{Guest, Options, PLAIN};
+
+    let lan = Lan::start();
+    let paths = ["a", "b"].map(|name| lan.path(name));
+    for path in &paths {
+        lan.switch.listen_vhost_user(path).unwrap();
+    }
+    let without_buffers = Options {
+        posted: 0,
+        ..Options::default()
+    };
+    let start = || {
+        let a = Guest::connect(&paths[0], Options::default());
+        (a, Guest::connect(&paths[1], without_buffers))
+    };
+    let (mut a, _b) = start();
+    lan.await_ports(2);
+    a.send(&frame(ALL, A, b"waits for b"));
+    eventually("that it waits", || {
+        port(&lan.switch.ports(), "b").queued == 1
+    });
+    lan.switch.pause().unwrap();
+    a.send(&frame(ALL, A, b"is still a's"));
+    let frozen = lan.switch.freeze().unwrap();
+    assert_eq!(frozen.frames(), 1);
+    assert_eq!(lan.counters("a").frames_in, 1);
+    a.stop(); // It is answered, or this never ends.
+    for _ in 0..2 {
+        lan.switch.reset().unwrap();
+        assert!(lan.switch.ports().is_empty());
+        let (mut a, mut b) = start();
+        assert_eq!(lan.switch.thaw(&frozen).unwrap(), 0);
+        a.send_with(&PLAIN, &frame(ALL, A, b"comes later"));
+        b.post_more(0..8);
+        assert!(b.poll().is_none(), "the switch stands still");
+        lan.switch.resume().unwrap();
+        assert_eq!(b.recv(), frame(ALL, A, b"waits for b"));
+        assert_eq!(b.recv(), frame(ALL, A, b"comes later"));
+        lan.switch.pause().unwrap();
+    }
+}

@@ -185,7 +185,12 @@ impl Machine {
             .take(call, &|| format!("starting {}", self.name()))?;
         self.end_run();
         let mut arguments = frozen.arguments.clone();
-        arguments.extend(memory_arguments(frozen.memory, &frozen.ram.path(), false));
+        let shared = match self.shares_memory() {
+            true => Some(Memory::copy_of(frozen.ram.file(), frozen.memory, call)?),
+            false => None,
+        };
+        let ram = shared.as_ref().unwrap_or(&frozen.ram).path();
+        arguments.extend(memory_arguments(frozen.memory, &ram, shared.is_some()));
         arguments.extend(["-S", "-incoming", "defer"].map(OsString::from));
         let opening = Opening::BackTo(frozen.view.clone());
         let mut run = self.start_qemu(arguments, Some(&opening), call)?;
@@ -198,11 +203,14 @@ impl Machine {
         let received = receive_devices(&run, &path, &frozen.way, call);
         let _ = std::fs::remove_file(&path);
         received.map_err(|error| self.explain(&run, error))?;
-        let file = frozen.ram.file().try_clone().map_err(failed())?;
+        let ram = match shared {
+            Some(memory) => Ram::Shared(Arc::new(memory)),
+            None => Ram::Private(frozen.ram.file().try_clone().map_err(failed())?),
+        };
         run.made = Some(Made {
             arguments: frozen.arguments.clone(),
             memory: frozen.memory,
-            ram: Ram::Private(file),
+            ram,
             way: frozen.way.clone(),
             front: Some(Arc::clone(&frozen.front)),
         });

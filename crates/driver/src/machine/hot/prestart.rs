@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::sync::PoisonError;
 
-use super::{KIND, restore};
+use super::KIND;
 use crate::config::MachineKind;
 use crate::machine::Machine;
 use crate::machine::console_log::Opening;
@@ -45,7 +45,7 @@ impl Machine {
         let Some(snapshot) = plan.cache.stored(KIND, &plan.key) else {
             return Ok(false);
         };
-        let Some(arguments) = restore::arguments(&plan, &snapshot) else {
+        let Some(arguments) = self.arguments(&plan, &snapshot) else {
             return Ok(false);
         };
         drop(self.take_spare(&[]));

@@ -79,7 +79,7 @@ impl Machine {
         opening: &Opening,
         call: &Call<'_>,
     ) -> Result<Run, Error> {
-        if let Some(arguments) = arguments(plan, snapshot) {
+        if let Some(arguments) = self.arguments(plan, snapshot) {
             let mut run = match self.take_spare(&arguments) {
                 Some(run) => {
                     run.open_console(opening)
@@ -98,6 +98,13 @@ impl Machine {
         Ok(run)
     }
 
+    /// QEMU's arguments for a machine that maps a snapshot's memory; `None` when it needs memory to share, or QEMU cannot open the file.
+    pub(super) fn arguments(&self, plan: &Plan, snapshot: &Stored) -> Option<Vec<OsString>> {
+        let ram = snapshot.path(RAM);
+        let may_map = !self.shares_memory() && is_writable(&ram);
+        may_map.then(|| arguments_with(plan, &ram, false))
+    }
+
     fn resume(&self, run: &Run, snapshot: &Stored, call: &Call<'_>) -> Result<(), Error> {
         let note = |name| snapshot.note(name).map_err(Error::image(self.name()));
         if note(QEMU)? != version(run) {
@@ -105,7 +112,9 @@ impl Machine {
         }
         receive_devices(run, &snapshot.path(DEVICES), note(WAY)?, call)?;
         self.marks.set(Mark::Restored);
-        announce(run, call)?;
+        if !self.shares_memory() {
+            announce(run, call)?; // The switch would not do that for QEMU, which would complain.
+        }
         let mut shell = run.shell.take(call, &|| "taking the shell".to_owned())?;
         shell.assume_ready();
         self.settle(run, &mut shell, note(AGENT)? == "true", call)?;
@@ -116,12 +125,6 @@ impl Machine {
             .store(next, std::sync::atomic::Ordering::Release);
         Ok(())
     }
-}
-
-/// QEMU's arguments for a machine that maps a snapshot's memory; `None` when that is in a file that QEMU cannot open.
-pub(super) fn arguments(plan: &Plan, snapshot: &Stored) -> Option<Vec<OsString>> {
-    let ram = snapshot.path(RAM);
-    is_writable(&ram).then(|| arguments_with(plan, &ram, false))
 }
 
 fn arguments_with(plan: &Plan, ram: &Path, shared: bool) -> Vec<OsString> {

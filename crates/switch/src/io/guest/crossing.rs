@@ -1,5 +1,6 @@
 //! The way of a frame that comes from a guest: to another guest without a stop, and else by way of a copy.
 
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Instant;
 
 use hotbed_vhost_user::Event;
@@ -55,6 +56,33 @@ impl Fabric {
         }
     }
 
+    /// Guests, and where their VMMs wait for answers.
+    pub(in crate::io) fn guests(&self) -> Vec<(Token, BorrowedFd<'_>)> {
+        let ports = self.slots.iter().filter_map(|slot| slot.port.as_deref());
+        let guests = ports.filter(|port| matches!(port.transport, Transport::Guest(_)));
+        guests
+            .map(|port| (Token::Guest(port.id, 0), port.socket.as_fd()))
+            .collect()
+    }
+
+    /// Sees to all guests: what they did while the switch stood still was not looked at.
+    pub(in crate::io) fn look_at_guests(&mut self, now: Instant) {
+        let ids: Vec<_> = self.guests().into_iter().map(|(token, _)| token).collect();
+        for token in ids {
+            if let Token::Guest(id, _) = token {
+                self.with_guest(id, |fabric, port| fabric.see_to(now, port));
+            }
+        }
+    }
+
+    /// Gives a guest what waits for it, and takes what it sends.
+    fn see_to(&mut self, now: Instant, port: &mut Port) -> Result<Going, Error> {
+        if let Transport::Guest(guest) = &mut port.transport {
+            guest.drain(&mut port.queue, &mut port.counters)?;
+        }
+        self.transmit(now, port)
+    }
+
     /// Takes the event of one of a guest's descriptors.
     pub(in crate::io) fn handle_guest(&mut self, now: Instant, id: PortId, number: u8) {
         self.with_guest(id, |fabric, port| {
@@ -64,15 +92,13 @@ impl Fabric {
             match guest.handle(Token::Guest(id, number).to_u64())? {
                 Event::Nothing => Ok(Going::On),
                 Event::Closed => Ok(Going::Away),
+                _ if port.is_held => Ok(Going::On),
                 Event::Kick(RECEIVE) => {
                     guest.drain(&mut port.queue, &mut port.counters)?;
                     Ok(Going::On)
                 }
                 Event::Kick(_) => fabric.transmit(now, port),
-                Event::Changed => {
-                    guest.drain(&mut port.queue, &mut port.counters)?;
-                    fabric.transmit(now, port)
-                }
+                Event::Changed => fabric.see_to(now, port),
             }
         });
     }

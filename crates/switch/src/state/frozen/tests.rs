@@ -105,7 +105,7 @@ fn used(impairment: &Impairment, lens: &[usize]) -> Progress {
 prop_compose! {
     fn states()(
         stations in vec(("[a-z]{1,6}", any::<u16>(), any::<[u8; 6]>(), durations()), 0..5),
-        queued in vec(("[a-z]{1,6}", vec(any::<u8>(), 0..80)), 0..5),
+        queued in vec(("[a-z]{1,6}", vec(any::<u8>(), 0..=HEADER_LEN), vec(any::<u8>(), 0..80)), 0..5),
         under_way in vec((durations(), 0..4_usize, ["[a-z]{1,6}", "[a-z]{1,6}"], links(), vec(any::<u8>(), 0..80)), 0..5),
         links in vec((links(), impairments(), vec(0..2000_usize, 0..20)), 0..4),
         rules in rules(),
@@ -115,7 +115,7 @@ prop_compose! {
             stations: stations.into_iter().map(|(port, segment, address, silent_for)| Heard {
                 port, segment, address: MacAddr(address), silent_for,
             }).collect(),
-            queued,
+            queued: queued.into_iter().map(|(port, header, frame)| Queued { port, header, frame }).collect(),
             under_way: under_way.into_iter().map(|(left, stage, [ingress, egress], link, frame)| UnderWay {
                 left, stage: stages[stage], ingress, egress, segment: 7, link, frame,
             }).collect(),
