@@ -8,7 +8,7 @@
 //! - [`wire`]: the few bytes that are looked at before the `vhost` crate sees them. Every length check is here.
 //! - [`device`]: what a device must be able to do, [`Device`].
 //! - [`memory`], [`dirty`]: the guest's memory, and the log of what was written to it.
-//! - [`ring`]: a queue with its descriptors, [`Ring`].
+//! - [`ring`]: a queue with its descriptors, [`Ring`]. [`batch`]: its chains, many in a row.
 //! - `state`: answers each request. It waits for nothing.
 //! - [`io`]: reads the socket, [`Connection`] and [`Listener`]. The only file that reads or writes it.
 //!
@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod batch;
 pub mod device;
 pub mod dirty;
 mod error;
@@ -31,6 +32,7 @@ pub mod wire;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub use batch::{Batch, Chain};
 pub use device::Device;
 pub use error::Error;
 pub use io::{Connection, Event, Listener, Parts, Poller};

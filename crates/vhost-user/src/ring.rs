@@ -9,6 +9,7 @@ use vhost::vhost_user::{Error as Refused, Result};
 use virtio_queue::{Queue, QueueT as _};
 use vm_memory::{Bytes as _, GuestAddress};
 
+use crate::batch::Batch;
 use crate::io::Poller;
 use crate::memory::{Memory, Table};
 
@@ -22,6 +23,8 @@ pub struct Ring {
     addresses: Option<Addresses>,
     kick: Option<Kick>,
     call: Option<OwnedFd>,
+    /// How many chains were given back in batches since the driver was told.
+    added: u16,
     /// The front end has given a descriptor for kicks, and has not asked for the ring's position since.
     is_started: bool,
     is_enabled: bool,
@@ -42,6 +45,7 @@ impl Ring {
             addresses: None,
             kick: None,
             call: None,
+            added: 0,
             is_started: false,
             is_enabled: false,
         })
@@ -58,14 +62,27 @@ impl Ring {
         &mut self.queue
     }
 
+    /// Takes chains and gives them back, many in a row. To be used while [it runs](Self::is_running) only.
+    ///
+    /// # Errors
+    ///
+    /// When the queue does not lie in one piece of the guest's memory, or the driver offers more than it holds.
+    pub fn batch<'r>(
+        &'r mut self,
+        memory: &'r Memory,
+    ) -> std::result::Result<Batch<'r>, virtio_queue::Error> {
+        Batch::new(&mut self.queue, &mut self.added, memory)
+    }
+
     /// Interrupts the driver if it wants that for what was put into the queue. Says whether it did.
     ///
     /// # Errors
     ///
     /// When the queue does not lie in the guest's memory any longer.
     pub fn notify(&mut self, memory: &Memory) -> std::result::Result<bool, virtio_queue::Error> {
+        let added = std::mem::take(&mut self.added);
         let wants = if self.queue.event_idx_enabled() {
-            self.queue.needs_notification(memory)?
+            self.queue.needs_notification(memory)? || self.is_event_among(added, memory)
         } else {
             self.queue.needs_notification(memory)? && !self.is_silenced(memory)
         };
@@ -81,6 +98,17 @@ impl Ring {
             // Full: it knows already. Broken: the front end has taken it back, and will say so.
             let _ = rustix::io::write(call, &1_u64.to_ne_bytes());
         }
+    }
+
+    /// Whether the driver waits for one of the `added` chains that were used last.
+    fn is_event_among(&self, added: u16, memory: &Memory) -> bool {
+        let at = 4 + 2 * u64::from(self.queue.size());
+        let at = self.queue.avail_ring().saturating_add(at);
+        let event = memory.read_obj::<u16>(GuestAddress(at));
+        event.is_ok_and(|event| {
+            let since = self.queue.next_used().wrapping_sub(u16::from_le(event));
+            since.wrapping_sub(1) < added
+        })
     }
 
     fn is_silenced(&self, memory: &Memory) -> bool {
@@ -206,6 +234,7 @@ impl Ring {
 
     /// Stops, and says where the device has got to.
     pub(crate) fn stop(&mut self) -> u16 {
+        self.added = 0;
         self.queue.set_ready(false);
         self.is_started = false;
         self.kick = None;

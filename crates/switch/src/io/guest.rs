@@ -1,15 +1,16 @@
 //! A port whose guest shares its memory: frames go from the buffers of one guest straight into those of another.
 //!
 //! - [`Guest`]: the connection and its two queues. Everything that a guest's driver writes is read once, and checked.
-//! - `buffers`: where frames lie in a guest's memory. `crossing`: the way of a frame that comes from a guest.
+//! - `buffers`: where frames lie in a guest's memory. `crossing`: the way of a frame that comes from a guest; `filling`: how one comes to one.
 
 use std::os::unix::net::UnixStream;
 
-use hotbed_vhost_user::virtio_queue::{Queue, QueueOwnedT as _, QueueT as _};
-use hotbed_vhost_user::{Connection, Event, Memory, Parts, Poller};
+use hotbed_vhost_user::virtio_queue::QueueT as _;
+use hotbed_vhost_user::{Connection, Event, Parts, Poller};
 
-use self::buffers::{Buffers, Sink};
+use self::buffers::Buffers;
 use self::card::Card;
+use self::filling::Filling;
 use super::port::Link;
 use crate::error::Error;
 use crate::report::Counters;
@@ -20,6 +21,7 @@ use crate::wire::{self, FRAME_MAX, Span};
 mod buffers;
 mod card;
 mod crossing;
+mod filling;
 
 pub(super) use self::crossing::Crossing;
 
@@ -27,6 +29,9 @@ pub(super) use self::crossing::Crossing;
 const RECEIVE: usize = 0;
 /// The queue of frames from the guest.
 const TRANSMIT: usize = 1;
+
+/// Frames that are taken from a guest before they are passed on.
+const FRAMES_AT_ONCE: usize = 32;
 
 /// How often a guest may bring buffers that are too few while frames wait: they come one by one at worst, and no more than a
 /// queue holds.
@@ -36,8 +41,8 @@ const TRIES_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Guest {
     connection: Connection<Card>,
-    /// Where the frame lies that was taken last.
-    sources: Buffers,
+    /// Where the frames lie that were taken last.
+    sources: Vec<Buffers>,
     /// Where a frame goes.
     targets: Buffers,
     /// The chains of buffers that make up `targets`, and how long each is.
@@ -54,17 +59,12 @@ pub(super) struct Guest {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Taken {
     chain: u16,
+    /// Its place among the frames that were taken together.
+    place: usize,
     pub(super) len: usize,
     pub(super) offload: Offload,
     /// The beginning of the frame, which was read once: the guest may write there again.
     beginning: [u8; wire::HEADER_LEN],
-}
-
-/// A frame that was taken from a guest and goes nowhere.
-#[derive(Debug, Clone, Copy)]
-struct Unfit {
-    chain: u16,
-    is_runt: bool,
 }
 
 /// What became of a frame for a guest.
@@ -87,7 +87,7 @@ impl Guest {
     ) -> Result<Guest, hotbed_vhost_user::Error> {
         Ok(Guest {
             connection: Connection::new(stream, Card::default(), poller)?,
-            sources: Buffers::default(),
+            sources: Vec::new(),
             targets: Buffers::default(),
             chains: Vec::new(),
             seen: 0,
@@ -111,60 +111,66 @@ impl Guest {
         self.connection.device().does(offload)
     }
 
-    /// Takes the next frame that the guest sends. The error is the guest's fault; so is `Some(Err)`, but that costs the frame only.
-    fn take(&mut self) -> Result<Option<Result<Taken, Unfit>>, Error> {
+    /// Takes the next frames that the guest sends; gives how many chains it had for that. Those that go nowhere are counted. The error is
+    /// the guest's fault, and about the frame behind those that were taken.
+    fn take(&mut self, taken: &mut Vec<Taken>, counters: &mut Counters) -> Result<usize, Error> {
         let Parts {
             memory,
             rings,
             device,
         } = self.connection.parts();
-        let header_len = device.header_len();
         let Some(ring) = rings.get_mut(TRANSMIT).filter(|ring| ring.is_running()) else {
-            return Ok(None);
+            return Ok(0);
         };
-        let memory: &Memory = memory;
-        let Some(chain) = ring.queue().iter(memory)?.next() else {
-            return Ok(None);
-        };
-        let head = chain.head_index();
-        self.sources.clear();
-        self.sources.read_chain(memory, chain, false)?;
-        let mut bytes = [0; HEADER_LEN + wire::HEADER_LEN];
-        let bytes = &mut bytes[..header_len + wire::HEADER_LEN];
-        let whole_len = self.sources.len();
-        if whole_len < bytes.len() {
-            return Ok(Some(Err(Unfit {
+        let mut batch = ring.batch(memory)?;
+        let header_len = device.header_len();
+        for count in 0..FRAMES_AT_ONCE {
+            let Some(chain) = batch.next_chain() else {
+                return Ok(count);
+            };
+            let head = chain.head();
+            let place = taken.len();
+            if self.sources.len() == place {
+                self.sources.push(Buffers::default());
+            }
+            let source = &mut self.sources[place];
+            source.clear();
+            source.read_chain(memory, chain, false)?;
+            let begin = header_len + wire::HEADER_LEN;
+            let len = source.len().saturating_sub(header_len);
+            if source.len() < begin || len > FRAME_MAX {
+                counters.drops.runt += u64::from(source.len() < begin);
+                counters.drops.oversized += u64::from(len > FRAME_MAX);
+                batch.give_back(head, 0)?;
+                continue;
+            }
+            let mut bytes = [0; HEADER_LEN + wire::HEADER_LEN];
+            source.copy_to(memory, &mut bytes[..begin]);
+            source.skip(begin);
+            let (header, rest) = bytes.split_at(header_len);
+            let header = header.first_chunk::<SHORT_HEADER_LEN>();
+            let (Some(header), Some(beginning)) = (header, rest.first_chunk()) else {
+                return Err(Error::Guest("it sent a frame without a header"));
+            };
+            taken.push(Taken {
                 chain: head,
-                is_runt: true,
-            })));
+                place,
+                len,
+                offload: Offload::parse(header, len)?,
+                beginning: *beginning,
+            });
         }
-        let len = whole_len - header_len;
-        if len > FRAME_MAX {
-            return Ok(Some(Err(Unfit {
-                chain: head,
-                is_runt: false,
-            })));
-        }
-        self.sources.copy_to(memory, bytes);
-        let (header, beginning) = bytes.split_at(header_len);
-        let header = header.first_chunk::<SHORT_HEADER_LEN>();
-        let (Some(header), Some(beginning)) = (header, beginning.first_chunk()) else {
-            return Err(Error::Guest("it sent a frame without a header"));
-        };
-        self.sources.skip(bytes.len());
-        Ok(Some(Ok(Taken {
-            chain: head,
-            len,
-            offload: Offload::parse(header, len)?,
-            beginning: *beginning,
-        })))
+        Ok(FRAMES_AT_ONCE)
     }
 
     /// Gives the guest its buffers back.
-    fn give_back(&mut self, chain: u16) -> Result<(), Error> {
+    fn give_back(&mut self, taken: &[Taken]) -> Result<(), Error> {
         let Parts { memory, rings, .. } = self.connection.parts();
-        if let Some(ring) = rings.get_mut(TRANSMIT) {
-            ring.queue().add_used(&**memory, chain, 0)?;
+        if let Some(ring) = rings.get_mut(TRANSMIT).filter(|ring| ring.is_running()) {
+            let mut batch = ring.batch(memory)?;
+            for taken in taken {
+                batch.give_back(taken.chain, 0)?;
+            }
         }
         Ok(())
     }
@@ -208,70 +214,58 @@ impl Guest {
         Ok(())
     }
 
-    /// Puts a frame of `len` bytes into the guest's buffers: `fill` gives them, without a header.
-    fn receive(
-        &mut self,
-        offload: &Offload,
-        len: usize,
-        fill: impl FnOnce(&mut Sink<'_>),
-    ) -> Result<Given, Error> {
+    /// The guest's buffers for frames, to be filled; `None` when there is no driver.
+    fn filling(&mut self) -> Result<Option<Filling<'_>>, Error> {
         let Parts {
             memory,
             rings,
             device,
         } = self.connection.parts();
         let Some(ring) = rings.get_mut(RECEIVE).filter(|ring| ring.is_running()) else {
-            return Ok(Given::Nobody);
+            return Ok(None);
         };
-        let (memory, queue): (&Memory, &mut Queue) = (memory, ring.queue());
-        let header_len = device.header_len();
-        let wanted = header_len + len;
-        let start = queue.next_avail();
-        self.targets.clear();
-        self.chains.clear();
-        while self.targets.len() < wanted {
-            let Some(chain) = queue.iter(memory)?.next() else {
-                let is_whole = self.chains.len() >= usize::from(queue.size());
-                self.seen = queue.next_avail();
-                queue.set_next_avail(start);
-                return Ok(if is_whole {
-                    Given::TooLong
-                } else {
-                    Given::Full
-                });
-            };
-            let (head, before) = (chain.head_index(), self.targets.len());
-            self.targets.read_chain(memory, chain, true)?;
-            // No buffer is longer than what was asked for, as the rest of it is not used.
-            let chain_len = (self.targets.len() - before).min(wanted - before);
-            self.chains.push((head, chain_len as u32));
-            if self.targets.len() < wanted && !device.merges_buffers() {
-                queue.set_next_avail(start);
-                return Ok(Given::TooLong);
-            }
-        }
-        let mut sink = self.targets.sink(memory);
-        sink.put(&offload.to_bytes(self.chains.len() as u16)[..header_len]);
-        fill(&mut sink);
-        for (head, len) in &self.chains {
-            queue.add_used(memory, *head, *len)?;
-        }
-        self.is_untold = true;
-        Ok(Given::Done)
+        Ok(Some(Filling {
+            batch: ring.batch(memory)?,
+            memory,
+            card: device,
+            targets: &mut self.targets,
+            chains: &mut self.chains,
+            seen: &mut self.seen,
+            is_untold: &mut self.is_untold,
+        }))
     }
 
-    /// Puts a frame that another guest has in its buffers into this one's.
-    fn receive_from(&mut self, from: &mut Guest, taken: &Taken) -> Result<Given, Error> {
+    /// Puts frames that another guest has in its buffers into this one's, until there are too few: gives how many frames need not be
+    /// seen to again.
+    fn receive_from(
+        &mut self,
+        from: &mut Guest,
+        taken: &[Taken],
+        counters: &mut Counters,
+    ) -> Result<usize, Error> {
         let Guest {
             connection,
             sources,
             ..
         } = from;
         let memory = connection.parts().memory;
-        self.receive(&taken.offload, taken.len, |sink| {
-            sink.put(&taken.beginning);
-            sources.copy_to_sink(memory, sink);
-        })
+        let Some(mut filling) = self.filling()? else {
+            counters.drops.no_peer += taken.len() as u64;
+            return Ok(taken.len());
+        };
+        for (done, taken) in taken.iter().enumerate() {
+            let given = filling.put(&taken.offload, taken.len, |sink| {
+                sink.put(&taken.beginning);
+                if let Some(source) = sources.get(taken.place) {
+                    source.copy_to_sink(memory, sink);
+                }
+            })?;
+            count(counters, given, taken.len);
+            if given == Given::Full {
+                return Ok(done);
+            }
+        }
+        Ok(taken.len())
     }
 
     /// Appends a frame that was taken to `bytes`.
@@ -280,7 +274,9 @@ impl Guest {
         bytes.extend_from_slice(&taken.beginning);
         let start = bytes.len();
         bytes.resize(start + taken.len - taken.beginning.len(), 0);
-        self.sources.copy_to(memory, &mut bytes[start..]);
+        if let Some(source) = self.sources.get(taken.place) {
+            source.copy_to(memory, &mut bytes[start..]);
+        }
     }
 
     /// Gives the guest frames with nothing left to do, which lie in `bytes`. Those that find no buffers wait in the queue.
@@ -292,28 +288,47 @@ impl Guest {
         overflow: Overflow,
         counters: &mut Counters,
     ) -> Link {
-        for span in frames {
-            let frame = span.of(bytes);
-            let given = if waiting.is_empty() {
-                self.receive(&Offload::default(), frame.len(), |sink| sink.put(frame))
-            } else {
-                Ok(Given::Full)
-            };
-            let sent = given.and_then(|given| {
-                if given == Given::Full {
-                    self.wait(&Offload::default(), frame, waiting, overflow, counters)?;
-                }
-                count(counters, given, frame.len());
-                Ok(())
-            });
-            if let Err(fault) = sent {
-                return self.fail(fault);
+        let sent = self.fill(bytes, frames, waiting, counters);
+        let sent = sent.and_then(|done| {
+            for span in frames.get(done..).unwrap_or_default() {
+                let frame = span.of(bytes);
+                self.wait(&Offload::default(), frame, waiting, overflow, counters)?;
             }
+            Ok(())
+        });
+        if let Err(fault) = sent {
+            return self.fail(fault);
         }
         match self.tell() {
             Ok(()) => Link::Up,
             Err(fault) => self.fail(fault),
         }
+    }
+
+    /// Puts frames into the guest's buffers, as long as none waits: gives how many need not be seen to again.
+    fn fill(
+        &mut self,
+        bytes: &[u8],
+        frames: &[Span],
+        waiting: &Waiting,
+        counters: &mut Counters,
+    ) -> Result<usize, Error> {
+        if !waiting.is_empty() {
+            return Ok(0);
+        }
+        let Some(mut filling) = self.filling()? else {
+            counters.drops.no_peer += frames.len() as u64;
+            return Ok(frames.len());
+        };
+        for (done, span) in frames.iter().enumerate() {
+            let frame = span.of(bytes);
+            let given = filling.put(&Offload::default(), frame.len(), |sink| sink.put(frame))?;
+            count(counters, given, frame.len());
+            if given == Given::Full {
+                return Ok(done);
+            }
+        }
+        Ok(frames.len())
     }
 
     /// Has a frame wait until there are buffers for it.
@@ -350,10 +365,13 @@ impl Guest {
         while let Some(pieces) = waiting.front() {
             let (offload, frame) = unpack(pieces);
             let len = frame[0].len() + frame[1].len();
-            let given = self.receive(&offload, len, |sink| {
-                sink.put(frame[0]);
-                sink.put(frame[1]);
-            })?;
+            let given = match self.filling()? {
+                Some(mut filling) => filling.put(&offload, len, |sink| {
+                    sink.put(frame[0]);
+                    sink.put(frame[1]);
+                })?,
+                None => Given::Nobody,
+            };
             if given != Given::Full {
                 waiting.pop_frames(1);
                 count(counters, given, len);

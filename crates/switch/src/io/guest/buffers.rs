@@ -1,10 +1,11 @@
 //! Where a frame lies in a guest's memory.
 
-use hotbed_vhost_user::Memory;
 use hotbed_vhost_user::dirty::Dirty;
-use hotbed_vhost_user::virtio_queue::DescriptorChain;
 use hotbed_vhost_user::vm_memory::bitmap::{BitmapSlice, RefSlice};
-use hotbed_vhost_user::vm_memory::{GuestAddress, GuestMemoryBackend as _, VolatileSlice};
+use hotbed_vhost_user::vm_memory::{
+    GuestMemoryBackend as _, GuestMemoryRegion as _, MemoryRegionAddress, VolatileSlice,
+};
+use hotbed_vhost_user::{Chain, Memory};
 
 use crate::error::Error;
 
@@ -20,10 +21,21 @@ pub(super) struct Buffers {
     len: usize,
 }
 
+/// A piece of one of the regions of the memory.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
-    address: GuestAddress,
+    region: usize,
+    offset: u64,
     len: usize,
+}
+
+impl Piece {
+    /// The piece was there when it was found, and memory is not replaced meanwhile.
+    fn slice(self, memory: &Memory) -> Option<VolatileSlice<'_, RefSlice<'_, Dirty>>> {
+        let region = memory.iter().nth(self.region)?;
+        let offset = MemoryRegionAddress(self.offset);
+        region.get_slice(offset, self.len).ok()
+    }
 }
 
 impl Buffers {
@@ -42,7 +54,7 @@ impl Buffers {
     pub(super) fn read_chain(
         &mut self,
         memory: &Memory,
-        chain: DescriptorChain<&Memory>,
+        chain: Chain<'_>,
         is_writable: bool,
     ) -> Result<(), Error> {
         let (mut is_open, mut count) = (true, 0);
@@ -55,22 +67,36 @@ impl Buffers {
             if count > PIECES_MAX {
                 return Err(Error::Guest("a chain of buffers is too long"));
             }
-            let mut address = descriptor.addr();
-            for slice in memory.get_slices(address, descriptor.len() as usize) {
-                let outside = Error::Guest("a buffer lies outside of its memory");
-                let Ok(slice) = slice else {
-                    return Err(outside);
-                };
-                let len = slice.len();
-                self.pieces.push(Piece { address, len });
-                self.len += len;
-                address = GuestAddress(address.0.checked_add(len as u64).ok_or(outside)?);
-            }
+            let (address, len) = (descriptor.addr().0, descriptor.len() as usize);
+            self.find(memory, address, len)
+                .ok_or(Error::Guest("a buffer lies outside of its memory"))?;
         }
         if is_open {
             return Err(Error::Guest("a chain of buffers does not end"));
         }
         Ok(())
+    }
+
+    /// Appends what lies at an address, which may go on in the next region.
+    fn find(&mut self, memory: &Memory, mut address: u64, mut len: usize) -> Option<()> {
+        while len > 0 {
+            let mut regions = memory.iter().enumerate();
+            let (region, offset, room) = regions.find_map(|(place, region)| {
+                let offset = address.checked_sub(region.start_addr().0)?;
+                let room = region.len().checked_sub(offset).filter(|room| *room > 0)?;
+                Some((place, offset, usize::try_from(room).ok()?))
+            })?;
+            let part = len.min(room);
+            self.pieces.push(Piece {
+                region,
+                offset,
+                len: part,
+            });
+            self.len += part;
+            address = address.checked_add(part as u64)?;
+            len -= part;
+        }
+        Some(())
     }
 
     /// Leaves the first `len` bytes out from now on.
@@ -79,7 +105,7 @@ impl Buffers {
         self.len -= left;
         while let Some(piece) = self.pieces.get_mut(self.first) {
             let skipped = left.min(piece.len);
-            piece.address = GuestAddress(piece.address.0.saturating_add(skipped as u64));
+            piece.offset += skipped as u64;
             piece.len -= skipped;
             left -= skipped;
             if piece.len > 0 {
@@ -117,14 +143,13 @@ impl Buffers {
         }
     }
 
-    /// Each piece was there when it was read, and memory is not replaced meanwhile.
     fn slices<'a>(
         &'a self,
         memory: &'a Memory,
     ) -> impl Iterator<Item = VolatileSlice<'a, RefSlice<'a, Dirty>>> {
         self.pieces[self.first..]
             .iter()
-            .filter_map(|piece| memory.get_slice(piece.address, piece.len).ok())
+            .filter_map(|piece| piece.slice(memory))
     }
 }
 
@@ -173,7 +198,7 @@ impl Sink<'_> {
             let Some(piece) = self.pieces.next() else {
                 return false;
             };
-            self.current = self.memory.get_slice(piece.address, piece.len).ok();
+            self.current = piece.slice(self.memory);
         }
         true
     }

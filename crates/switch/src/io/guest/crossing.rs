@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use hotbed_vhost_user::Event;
 
-use super::{Given, Guest, RECEIVE, Taken, Unfit, count};
+use super::{Guest, RECEIVE, Taken};
 use crate::error::Error;
 use crate::io::fabric::{Fabric, place_of, port_in};
 use crate::io::port::{Port, Transport};
@@ -19,6 +19,9 @@ use crate::wire::{Frame, Span};
 /// Frames that are taken from a guest before others have their turn.
 const FRAMES_PER_TURN: usize = 256;
 
+/// Bytes of a frame's two addresses.
+const ADDRESSES_LEN: usize = 12;
+
 /// Bytes of copied frames that are gathered, but for the last one.
 const COPIED_BYTES_MAX: usize = 1 << 18;
 
@@ -30,6 +33,8 @@ pub(in crate::io) struct Crossing {
     /// Guests that have frames that they were not told of.
     untold: Vec<PortId>,
     copied: Copied,
+    /// What was taken from a guest at a time.
+    taken: Vec<Taken>,
     /// A frame that is to be cut, or has to wait.
     whole: Vec<u8>,
 }
@@ -172,54 +177,95 @@ impl Fabric {
     ) -> Result<bool, Error> {
         // Where something was asked of the port, or somebody looks on, each frame must be there as others have it.
         let goes_straight = self.observers.is_empty() && self.marks_of(id).is_none();
-        for _ in 0..FRAMES_PER_TURN {
-            match guest.take()? {
-                Some(Ok(taken)) => {
-                    let straight = goes_straight.then(|| self.straight_way(now, id, &taken));
-                    match straight.flatten() {
-                        Some(egress) => {
-                            counters.frames_in += 1;
-                            counters.bytes_in += taken.len as u64;
-                            self.forward_copied(now, id, counters);
-                            self.hand_over(egress, guest, &taken);
-                        }
-                        None => self.copy(now, id, guest, &taken, counters)?,
-                    }
-                    guest.give_back(taken.chain)?;
-                }
-                Some(Err(Unfit { chain, is_runt })) => {
-                    counters.drops.runt += u64::from(is_runt);
-                    counters.drops.oversized += u64::from(!is_runt);
-                    guest.give_back(chain)?;
-                }
-                None if guest.rest()? => return Ok(false),
-                None => {}
+        let mut taken = std::mem::take(&mut self.crossing.taken);
+        let mut left = FRAMES_PER_TURN;
+        let turn = loop {
+            taken.clear();
+            let count = guest.take(&mut taken, counters);
+            // What was taken before the guest did wrong goes its way.
+            let passed = self.pass_on(now, id, guest, &taken, goes_straight, counters);
+            let done = passed.and_then(|()| guest.give_back(&taken));
+            left = match done.and(count) {
+                Err(fault) => break Err(fault),
+                Ok(0) => match guest.rest() {
+                    Err(fault) => break Err(fault),
+                    Ok(true) => break Ok(false),
+                    Ok(false) => left.saturating_sub(1),
+                },
+                Ok(count) => left.saturating_sub(count),
+            };
+            if left == 0 {
+                break Ok(true);
             }
-        }
-        Ok(true)
+        };
+        self.crossing.taken = taken;
+        turn
     }
 
-    /// Gives the guest that a frame can go to as it is, if there is one: it alone is to have it, and its driver does what is
-    /// left to do.
+    /// Passes on the frames that were taken from a guest: those for one other guest together.
+    fn pass_on(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        guest: &mut Guest,
+        taken: &[Taken],
+        goes_straight: bool,
+        counters: &mut Counters,
+    ) -> Result<(), Error> {
+        let mut rest = taken;
+        while let Some(first) = rest.first() {
+            let straight = goes_straight.then(|| self.straight_way(now, id, rest));
+            rest = match straight.flatten() {
+                Some((egress, count)) => {
+                    let (frames, behind) = rest.split_at(count);
+                    self.forward_copied(now, id, counters);
+                    self.hand_over(egress, guest, frames);
+                    counters.frames_in += count as u64;
+                    counters.bytes_in += frames.iter().map(|taken| taken.len as u64).sum::<u64>();
+                    behind
+                }
+                None => {
+                    self.copy(now, id, guest, first, counters)?;
+                    &rest[1..]
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Gives the guest that the first frames can go to as they are, if there is one, and how many those are: it alone is to have them, and
+    /// its driver does what is left to do.
     #[inline]
-    fn straight_way(&mut self, now: Instant, id: PortId, taken: &Taken) -> Option<PortId> {
-        let frame = Frame::parse(&taken.beginning)?;
+    fn straight_way(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        taken: &[Taken],
+    ) -> Option<(PortId, usize)> {
+        let first = taken.first()?;
+        let frame = Frame::parse(&first.beginning)?;
         let Egress::Unicast(egress) = self.stations.handle_frame_in(now, id, 0, frame) else {
             return None;
         };
         let slot = self.slots.get(place_of(egress))?;
         let port = slot.port.as_deref().filter(|port| port.id == egress)?;
-        match &port.transport {
-            Transport::Guest(guest) if slot.marks.is_none() && guest.does(&taken.offload) => {
-                Some(egress)
-            }
-            _ => None,
+        let Transport::Guest(guest) = &port.transport else {
+            return None;
+        };
+        if slot.marks.is_some() {
+            return None;
         }
+        let goes_along = |taken: &&Taken| {
+            taken.beginning[..ADDRESSES_LEN] == first.beginning[..ADDRESSES_LEN]
+                && guest.does(&taken.offload)
+        };
+        let count = taken.iter().take_while(goes_along).count();
+        (count > 0).then_some((egress, count))
     }
 
-    /// Puts a frame from one guest's buffers into another's.
-    fn hand_over(&mut self, egress: PortId, from: &mut Guest, taken: &Taken) {
-        self.totals.unicast += 1;
+    /// Puts frames from one guest's buffers into another's.
+    fn hand_over(&mut self, egress: PortId, from: &mut Guest, taken: &[Taken]) {
+        self.totals.unicast += taken.len() as u64;
         let Some(port) = port_in(&mut self.slots, egress) else {
             return;
         };
@@ -228,19 +274,17 @@ impl Fabric {
         };
         let (waiting, counters) = (&mut port.queue, &mut port.counters);
         let was_untold = guest.is_untold;
-        let given = if waiting.is_empty() {
-            guest.receive_from(from, taken)
-        } else {
-            Ok(Given::Full)
+        let done = match waiting.is_empty() {
+            true => guest.receive_from(from, taken, counters),
+            false => Ok(0),
         };
-        let given = given.and_then(|given| {
-            if given == Given::Full {
+        let given = done.and_then(|done| {
+            for taken in taken.get(done..).unwrap_or_default() {
                 let whole = &mut self.crossing.whole;
                 whole.clear();
                 from.append(taken, whole);
                 guest.wait(&taken.offload, whole, waiting, port.overflow, counters)?;
             }
-            count(counters, given, taken.len);
             Ok(())
         });
         match given {
