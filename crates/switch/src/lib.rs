@@ -62,8 +62,8 @@ pub use io::{
     Switch, Vxlan, Watch,
 };
 pub use report::{
-    CaptureSummary, Counters, Drops, LinkCounters, LinkInfo, LostPort, PortInfo, PortKind,
-    Sighting, StationInfo, Totals,
+    CaptureSummary, Counters, DropCause, Drops, LinkCounters, LinkInfo, LostPort, PortInfo,
+    PortKind, Sighting, StationInfo, Totals,
 };
 pub use state::frozen::{BadState, FROZEN_BYTES_MAX, Frozen};
 pub use state::impair::{BadImpairment, Distribution, Impairment, Jitter, Loss, Rate};

@@ -58,7 +58,47 @@ pub struct Drops {
     pub foreign: u64,
 }
 
+/// Why a switch lost a frame that it had looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DropCause {
+    /// [`Drops::oversized`].
+    #[error("longer than the port takes")]
+    Oversized,
+    /// [`Drops::queue_full`].
+    #[error("the port's queue is full")]
+    QueueFull,
+    /// [`Drops::impaired`].
+    #[error("lost by an impairment")]
+    Impaired,
+    /// [`Drops::link_down`].
+    #[error("the link is down")]
+    LinkDown,
+    /// [`Drops::link_full`].
+    #[error("the impaired link's queue is full")]
+    LinkFull,
+    /// [`Drops::partitioned`].
+    #[error("parted")]
+    Partitioned,
+    /// [`Drops::foreign`].
+    #[error("the port takes no such tag")]
+    Foreign,
+}
+
 impl Drops {
+    /// Counts a frame.
+    pub(crate) fn count(&mut self, cause: DropCause) {
+        *match cause {
+            DropCause::Oversized => &mut self.oversized,
+            DropCause::QueueFull => &mut self.queue_full,
+            DropCause::Impaired => &mut self.impaired,
+            DropCause::LinkDown => &mut self.link_down,
+            DropCause::LinkFull => &mut self.link_full,
+            DropCause::Partitioned => &mut self.partitioned,
+            DropCause::Foreign => &mut self.foreign,
+        } += 1;
+    }
+
     /// Adds up all causes.
     pub fn total(&self) -> u64 {
         let Drops {
@@ -225,6 +265,8 @@ pub struct CaptureSummary {
     pub frames: u64,
     /// Bytes of those frames.
     pub bytes: u64,
+    /// Frames that are in the file once more because they were lost on their way, with a comment that says why.
+    pub drops: u64,
     /// Frames that went through the switch but not into the file, because the disk was too slow.
     pub frames_lost: u64,
 }

@@ -65,24 +65,37 @@ impl Capture {
         pcapng::interface(&mut self.chunk, name);
     }
 
-    /// Takes a frame that passed an interface.
+    /// Takes a frame that passed an interface; or that was lost, and then the comment says so.
     pub(super) fn write(
         &mut self,
         interface: u32,
         direction: Direction,
         since_1970: Duration,
         frame: &[u8],
+        comment: &str,
     ) {
-        if self.chunk.len() + pcapng::packet_len(frame.len()) > CHUNK_BYTES_MAX {
+        let len = pcapng::packet_len(frame.len(), comment);
+        if self.chunk.len() + len > CHUNK_BYTES_MAX {
             self.flush();
         }
-        if self.chunk.len() + pcapng::packet_len(frame.len()) > CHUNK_BYTES_MAX {
+        if self.chunk.len() + len > CHUNK_BYTES_MAX {
             self.summary.frames_lost += 1;
             return;
         }
-        pcapng::packet(&mut self.chunk, interface, direction, since_1970, frame);
-        self.summary.frames += 1;
-        self.summary.bytes += frame.len() as u64;
+        pcapng::packet(
+            &mut self.chunk,
+            interface,
+            direction,
+            since_1970,
+            frame,
+            comment,
+        );
+        if comment.is_empty() {
+            self.summary.frames += 1;
+            self.summary.bytes += frame.len() as u64;
+        } else {
+            self.summary.drops += 1;
+        }
     }
 
     /// Hands what was gathered to the writer, if it can take it now.

@@ -138,6 +138,7 @@ impl Fabric {
             counters: Counters::default(),
             pending: Vec::with_capacity(BATCH),
             queue: Queue::new(frames_max, bytes_max),
+            lost: Vec::new(),
             overflow: Overflow::default(),
             awaits_room: false,
             is_held: false,

@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use super::fabric::{Fabric, place_of, port_in, settle};
 use super::port::Link;
-use crate::report::Counters;
+use crate::report::{Counters, DropCause};
 use crate::state::{Egress, PortId};
 use crate::wire::pcapng::Direction;
 use crate::wire::{Frame, Span};
@@ -127,6 +127,13 @@ impl Fabric {
                 }
             }
             let link = port.flush(now, bytes);
+            for observer in &mut self.observers {
+                for span in &port.lost {
+                    let frame = span.of(bytes);
+                    observer.record_drop(DropCause::QueueFull, None, Some(id), frame);
+                }
+            }
+            port.lost.clear();
             settle(&self.epoll, port);
             if link == Link::Down {
                 self.close(id);

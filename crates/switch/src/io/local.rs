@@ -227,11 +227,16 @@ impl Queues {
         frames: &[Span],
         overflow: Overflow,
         counters: &mut Counters,
+        lost: &mut Vec<Span>,
     ) {
         let mut state = self.to_user.lock();
         for frame in frames {
             let pieces = [frame.of(bytes), &[]];
-            counters.drops.queue_full += state.queue.push_over(overflow, pieces, frame.len());
+            let count = state.queue.push_over(overflow, pieces, frame.len());
+            counters.drops.queue_full += count;
+            if count > 0 && overflow == Overflow::DropNewest {
+                lost.push(*frame);
+            }
         }
         self.to_user.settle(&mut state);
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::capture::Capture;
 use super::watch::Eye;
+use crate::report::DropCause;
 use crate::state::PortId;
 use crate::state::rules::End;
 use crate::wire::filter::Filter;
@@ -17,7 +18,7 @@ pub(super) const OBSERVERS_MAX: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selection {
     /// The ports of which every frame is meant, in both directions. `None`: of all ports, but only as they come in, so
-    /// that each frame is there once.
+    /// that each frame is there once. A capture has a frame that is lost once more, with a comment.
     pub ports: Option<Vec<End>>,
     /// The frames that are meant; `None`: all.
     pub filter: Option<Filter>,
@@ -41,13 +42,20 @@ pub(super) enum Sink {
     Watch(Eye),
 }
 
-/// A port that is looked at.
+/// A port of the switch.
 #[derive(Debug, Clone)]
 pub(super) struct Interface {
     pub(super) port: PortId,
-    /// Its number in a file.
-    pub(super) number: u32,
+    /// Its number in a file, if it is one of those that are looked at.
+    pub(super) number: Option<u32>,
     pub(super) name: Arc<str>,
+}
+
+impl Selection {
+    fn means(&self, frame: &[u8]) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_none_or(|filter| filter.matches(frame))
+    }
 }
 
 impl Observer {
@@ -70,25 +78,22 @@ impl Observer {
 
     /// Looks at a port from now on, if it is one of those that are meant.
     pub(super) fn add_port(&mut self, id: PortId, name: &str) {
-        let ports = &self.selection.ports;
-        if ports
-            .as_ref()
-            .is_some_and(|ports| !ports.iter().any(|end| end.is(id, name)))
-        {
-            return;
-        }
+        let ports = self.selection.ports.as_ref();
+        let is_meant = ports.is_none_or(|ports| ports.iter().any(|end| end.is(id, name)));
         let place = usize::from(id.number());
         if self.interfaces.len() <= place {
             self.interfaces.resize(place + 1, None);
         }
         self.interfaces[place] = Some(Interface {
             port: id,
-            number: self.interface_count,
+            number: is_meant.then_some(self.interface_count),
             name: name.into(),
         });
-        self.interface_count += 1;
-        if let Sink::Capture(capture) = &mut self.sink {
-            capture.add_interface(name);
+        if is_meant {
+            self.interface_count += 1;
+            if let Sink::Capture(capture) = &mut self.sink {
+                capture.add_interface(name);
+            }
         }
     }
 
@@ -106,20 +111,50 @@ impl Observer {
 
     /// Takes a frame that passes a port.
     pub(super) fn record(&mut self, id: PortId, direction: Direction, frame: &[u8]) {
-        let place = usize::from(id.number());
-        let interface = self.interfaces.get(place).and_then(Option::as_ref);
-        let Some(interface) = interface.filter(|interface| interface.port == id) else {
+        let Some(interface) = interface_of(&self.interfaces, id) else {
             return;
         };
-        let filter = self.selection.filter.as_ref();
-        let is_meant = filter.is_none_or(|filter| filter.matches(frame));
+        let Some(number) = interface.number else {
+            return;
+        };
+        let (is_meant, time) = (self.selection.means(frame), self.batch_time);
         match &mut self.sink {
             Sink::Capture(capture) if is_meant => {
-                capture.write(interface.number, direction, self.batch_time, frame);
+                capture.write(number, direction, time, frame, "");
             }
             Sink::Capture(_) => {}
-            Sink::Watch(eye) => eye.see(is_meant, interface, direction, self.batch_time, frame),
+            Sink::Watch(eye) => eye.see(is_meant, interface, direction, time, frame),
         }
+    }
+
+    /// Takes a frame that is lost on its way from a port to another, as far as it is known which they are.
+    pub(super) fn record_drop(
+        &mut self,
+        cause: DropCause,
+        from: Option<PortId>,
+        to: Option<PortId>,
+        frame: &[u8],
+    ) {
+        let Sink::Capture(capture) = &mut self.sink else {
+            return;
+        };
+        let interface = |id| interface_of(&self.interfaces, id);
+        let number = |id| interface(id).and_then(|interface| interface.number);
+        // Where it should have gone out, or else where it came in.
+        let out = to.and_then(number).map(|number| (number, Direction::Out));
+        let place = out.or_else(|| Some((from.and_then(number)?, Direction::In)));
+        let Some((number, direction)) = place.filter(|_| self.selection.means(frame)) else {
+            return;
+        };
+        let name = |id| interface(id).map_or("a port that is gone", |interface| &*interface.name);
+        let mut comment = format!("dropped: {cause}");
+        for (way, port) in [(" from ", from), (" to ", to)] {
+            if let Some(port) = port {
+                comment.push_str(way);
+                comment.push_str(name(port));
+            }
+        }
+        capture.write(number, direction, self.batch_time, frame, &comment);
     }
 
     /// Ends a round of the switch's thread. False when nobody is interested any more.
@@ -132,4 +167,9 @@ impl Observer {
             Sink::Watch(eye) => !eye.is_alone(),
         }
     }
+}
+
+fn interface_of(interfaces: &[Option<Interface>], id: PortId) -> Option<&Interface> {
+    let interface = interfaces.get(usize::from(id.number()))?.as_ref();
+    interface.filter(|interface| interface.port == id)
 }

@@ -79,6 +79,8 @@ pub(super) struct Port {
     /// Frames of the batch at hand that go out here.
     pub(super) pending: Vec<Span>,
     pub(super) queue: Queue,
+    /// Frames of the batch at hand that found the queue full.
+    pub(super) lost: Vec<Span>,
     /// What is lost when the queue is full.
     pub(super) overflow: Overflow,
     /// Whether epoll was asked to say when the socket has room.
@@ -152,7 +154,13 @@ impl Port {
             Transport::Tap => tap::send(self, bytes, &pending),
             Transport::Vxlan(tunnel) => tunnel.send(now, bytes, &pending, &mut self.counters),
             Transport::Local(queues) => {
-                queues.send(bytes, &pending, self.overflow, &mut self.counters);
+                queues.send(
+                    bytes,
+                    &pending,
+                    self.overflow,
+                    &mut self.counters,
+                    &mut self.lost,
+                );
             }
             #[cfg(feature = "vhost-user")]
             Transport::Guest(guest) => {
@@ -265,7 +273,7 @@ impl Port {
             }
         }
         for frame in frames {
-            self.enqueue([frame.of(bytes), &[]], frame.len());
+            self.enqueue([frame.of(bytes), &[]], *frame);
         }
     }
 
@@ -335,7 +343,7 @@ impl Port {
         }
         for frame in frames {
             let prefix = stream::prefix(frame.len());
-            self.enqueue([&prefix, frame.of(bytes)], frame.len());
+            self.enqueue([&prefix, frame.of(bytes)], frame);
         }
         Link::Up
     }
@@ -368,8 +376,12 @@ impl Port {
         true
     }
 
-    fn enqueue(&mut self, parts: [&[u8]; 2], frame_len: usize) {
-        self.counters.drops.queue_full += self.queue.push_over(self.overflow, parts, frame_len);
+    fn enqueue(&mut self, parts: [&[u8]; 2], frame: Span) {
+        let lost = self.queue.push_over(self.overflow, parts, frame.len());
+        self.counters.drops.queue_full += lost;
+        if lost > 0 && self.overflow == Overflow::DropNewest {
+            self.lost.push(frame);
+        }
     }
 }
 

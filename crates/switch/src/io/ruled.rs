@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use super::fabric::{Fabric, place_of, port_in};
-use crate::report::Drops;
+use crate::report::{DropCause, Drops};
 use crate::state::PortId;
 use crate::state::delay::{Buffer, DelayQueue, Hop, Stage};
 use crate::state::impair::fate::{Fate, Impairer, LossCause, Passage};
@@ -134,8 +134,7 @@ impl Fabric {
             return;
         };
         if tags::payload_len(frame) > marks.settings.mtu {
-            drops.oversized += 1;
-            return;
+            return self.lose_from(drops, DropCause::Oversized, ingress, frame);
         }
         let segment = if self.ruled.knows_tags {
             marks.settings.tags.segment_of(frame)
@@ -143,8 +142,7 @@ impl Fabric {
             Some(0)
         };
         let Some(segment) = segment else {
-            drops.foreign += 1;
-            return;
+            return self.lose_from(drops, DropCause::Foreign, ingress, frame);
         };
         if marks.from {
             let next = Hop {
@@ -157,7 +155,7 @@ impl Fabric {
             match self.ruled.pass(now, link_from(ingress), next, frame) {
                 Passed::Now => {}
                 Passed::Later => return,
-                Passed::Lost(cause) => return count_lost(drops, cause),
+                Passed::Lost(cause) => return self.lose_from(drops, cause.into(), ingress, frame),
             }
         }
         if let Some(frame) = Frame::parse(frame) {
@@ -186,13 +184,6 @@ impl Fabric {
         let is_oversized = tags::payload_len(frame) > marks.settings.mtu;
         let between = marks.between;
         let is_apart = self.is_apart(ingress, egress);
-        if is_oversized || is_apart {
-            if let Some(port) = port_in(&mut self.slots, egress) {
-                port.counters.drops.oversized += u64::from(is_oversized && !is_apart);
-                port.counters.drops.partitioned += u64::from(is_apart);
-            }
-            return;
-        }
         let hop = Hop {
             stage: Stage::Enter,
             ingress,
@@ -200,11 +191,17 @@ impl Fabric {
             segment,
             link: 0,
         };
+        if is_apart {
+            return self.lose(DropCause::Partitioned, hop, frame);
+        }
+        if is_oversized {
+            return self.lose(DropCause::Oversized, hop, frame);
+        }
         if between {
             let passed = self
                 .ruled
                 .pass(now, link_between(ingress, egress), hop, frame);
-            if !self.has_passed(egress, passed) {
+            if !self.has_passed(hop, frame, passed) {
                 return;
             }
         }
@@ -219,10 +216,9 @@ impl Fabric {
             ..hop
         };
         if self.marks_of(hop.egress).is_some_and(|marks| marks.to) {
-            let passed = self
-                .ruled
-                .pass(now, link_to(hop.egress), next, span.of(bytes));
-            if !self.has_passed(hop.egress, passed) {
+            let frame = span.of(bytes);
+            let passed = self.ruled.pass(now, link_to(hop.egress), next, frame);
+            if !self.has_passed(hop, frame, passed) {
                 return;
             }
         }
@@ -231,14 +227,11 @@ impl Fabric {
 
     /// Has a frame go out, with the tag that its port wants.
     fn leave(&mut self, now: Instant, hop: Hop, bytes: &[u8], span: Span) {
+        let frame = span.of(bytes);
         if self.is_apart(hop.ingress, hop.egress) {
             // Parted while it was under way.
-            if let Some(port) = port_in(&mut self.slots, hop.egress) {
-                port.counters.drops.partitioned += 1;
-            }
-            return;
+            return self.lose(DropCause::Partitioned, hop, frame);
         }
-        let frame = span.of(bytes);
         let change = match self.marks_of(hop.egress) {
             Some(marks) if self.ruled.knows_tags => {
                 marks.settings.tags.change_for(hop.segment, frame)
@@ -252,10 +245,7 @@ impl Fabric {
                 let mut tag = [0; TAG_LEN];
                 let pieces = change.pieces(frame, &mut tag);
                 if pieces.iter().map(|piece| piece.len()).sum::<usize>() > FRAME_MAX {
-                    if let Some(port) = port_in(&mut self.slots, hop.egress) {
-                        port.counters.drops.oversized += 1;
-                    }
-                    return;
+                    return self.lose(DropCause::Oversized, hop, frame);
                 }
                 let changed = self.ruled.delayed.buffer(pieces);
                 let next = Hop {
@@ -265,7 +255,7 @@ impl Fabric {
                 };
                 match changed {
                     Some(buffer) => self.ruled.delayed.push(now, next, buffer),
-                    None => self.count_lost_to(hop.egress, LossCause::QueueFull),
+                    None => self.lose(DropCause::LinkFull, hop, frame),
                 }
             }
         }
@@ -301,7 +291,7 @@ impl Fabric {
         if let Some(RuledLink { impairer, .. }) = self.ruled.links.get_mut(&hop.link) {
             impairer.handle_left(buffer.bytes().len());
             if impairer.is_down() {
-                return self.count_lost_to(hop.egress, LossCause::Down);
+                return self.lose(DropCause::LinkDown, hop, buffer.bytes());
             }
         }
         let span = Span::new(released.len(), buffer.bytes().len());
@@ -326,25 +316,43 @@ impl Fabric {
         }
     }
 
-    fn has_passed(&mut self, egress: PortId, passed: Passed) -> bool {
+    fn has_passed(&mut self, hop: Hop, frame: &[u8], passed: Passed) -> bool {
         if let Passed::Lost(cause) = passed {
-            self.count_lost_to(egress, cause);
+            self.lose(cause.into(), hop, frame);
         }
         matches!(passed, Passed::Now)
     }
 
-    fn count_lost_to(&mut self, id: PortId, cause: LossCause) {
-        if let Some(port) = port_in(&mut self.slots, id) {
-            count_lost(&mut port.counters.drops, cause);
+    /// Counts a frame that is lost on its way to a port, and shows it to who looks on.
+    #[cold]
+    fn lose(&mut self, cause: DropCause, hop: Hop, frame: &[u8]) {
+        if let Some(port) = port_in(&mut self.slots, hop.egress) {
+            port.counters.drops.count(cause);
+        }
+        for observer in &mut self.observers {
+            // Until it is decided where a frame goes, it goes to where it came from.
+            let to = (hop.egress != hop.ingress).then_some(hop.egress);
+            observer.record_drop(cause, Some(hop.ingress), to, frame);
+        }
+    }
+
+    /// The same for one that is lost before it is known where to it goes.
+    #[cold]
+    fn lose_from(&mut self, drops: &mut Drops, cause: DropCause, ingress: PortId, frame: &[u8]) {
+        drops.count(cause);
+        for observer in &mut self.observers {
+            observer.record_drop(cause, Some(ingress), None, frame);
         }
     }
 }
 
-fn count_lost(drops: &mut Drops, cause: LossCause) {
-    match cause {
-        LossCause::Down => drops.link_down += 1,
-        LossCause::Chance => drops.impaired += 1,
-        LossCause::QueueFull => drops.link_full += 1,
+impl From<LossCause> for DropCause {
+    fn from(cause: LossCause) -> DropCause {
+        match cause {
+            LossCause::Down => DropCause::LinkDown,
+            LossCause::Chance => DropCause::Impaired,
+            LossCause::QueueFull => DropCause::LinkFull,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ const ENHANCED_PACKET: u32 = 6;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 const LINKTYPE_ETHERNET: u16 = 1;
 const OPTION_END: u16 = 0;
+const OPTION_COMMENT: u16 = 1;
 const OPTION_USER_APPLICATION: u16 = 4;
 const OPTION_FLAGS: u16 = 2;
 const FLAGS_OUTBOUND: u32 = 2;
@@ -17,7 +18,7 @@ const OPTION_INTERFACE_NAME: u16 = 2;
 const OPTION_TIME_RESOLUTION: u16 = 9;
 /// Ten to the minus nine.
 const NANOSECONDS: u8 = 9;
-/// Most bytes of a name; a longer one is cut.
+/// Most bytes of a name or a comment; a longer one is cut.
 const OPTION_MAX: usize = 1024;
 
 /// Appends what every file begins with.
@@ -38,8 +39,7 @@ pub fn interface(out: &mut Vec<u8>, name: &str) {
         out.extend_from_slice(&LINKTYPE_ETHERNET.to_le_bytes());
         out.extend_from_slice(&0_u16.to_le_bytes()); // Reserved.
         out.extend_from_slice(&0_u32.to_le_bytes()); // Frames are never cut.
-        let name = &name[..name.floor_char_boundary(OPTION_MAX)];
-        option(out, OPTION_INTERFACE_NAME, name.as_bytes());
+        option(out, OPTION_INTERFACE_NAME, cut(name).as_bytes());
         option(out, OPTION_TIME_RESOLUTION, &[NANOSECONDS]);
         option(out, OPTION_END, b"");
     });
@@ -54,13 +54,14 @@ pub enum Direction {
     Out,
 }
 
-/// Appends a frame that passed `interface`, so long after 1970.
+/// Appends a frame that passed `interface`, so long after 1970, with what is to be said of it, if anything.
 pub fn packet(
     out: &mut Vec<u8>,
     interface: u32,
     direction: Direction,
     since_1970: Duration,
     frame: &[u8],
+    comment: &str,
 ) {
     block(out, ENHANCED_PACKET, |out| {
         let nanos = u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX);
@@ -73,16 +74,25 @@ pub fn packet(
         out.extend_from_slice(&len); // on the wire.
         out.extend_from_slice(frame);
         pad(out, frame.len());
+        if !comment.is_empty() {
+            option(out, OPTION_COMMENT, cut(comment).as_bytes());
+        }
         if direction == Direction::Out {
             option(out, OPTION_FLAGS, &FLAGS_OUTBOUND.to_le_bytes());
+        }
+        if direction == Direction::Out || !comment.is_empty() {
             option(out, OPTION_END, b"");
         }
     });
 }
 
 /// Gives the most bytes that [`packet`] appends.
-pub fn packet_len(frame_len: usize) -> usize {
-    12 + 20 + frame_len.next_multiple_of(4) + 12
+pub fn packet_len(frame_len: usize, comment: &str) -> usize {
+    12 + 20 + frame_len.next_multiple_of(4) + 12 + 4 + cut(comment).len().next_multiple_of(4)
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(OPTION_MAX)]
 }
 
 fn block(out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Vec<u8>)) {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use hotbed_switch::wire::filter::Filter;
-use hotbed_switch::{End, Error, Selection};
+use hotbed_switch::{Config, End, Error, Impairment, Loss, PortSettings, Selection, Way};
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 
@@ -257,4 +257,119 @@ fn directions(path: &std::path::Path) -> Vec<Option<u32>> {
         }
     }
     found
+}
+
+/// The comment of each frame that has one, behind the name of its interface.
+fn comments(path: &std::path::Path) -> Vec<String> {
+    let names = read(path).0;
+    let mut reader = PcapNgReader::new(File::open(path).unwrap()).unwrap();
+    let mut found = Vec::new();
+    while let Some(block) = reader.next_block() {
+        let Block::EnhancedPacket(packet) = block.unwrap() else {
+            continue;
+        };
+        for option in &packet.options {
+            if let EnhancedPacketOption::Comment(comment) = option {
+                found.push(format!(
+                    "{}: {comment}",
+                    names[packet.interface_id as usize]
+                ));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_lost_frame_is_captured_with_why_it_is_lost() {
+    let lan = Lan::start();
+    let (alpha, beta) = (
+        lan.switch.add_local("alpha").unwrap(),
+        lan.switch.add_local("beta").unwrap(),
+    );
+    let (whole, part) = (lan.path("whole.pcapng"), lan.path("part.pcapng"));
+    lan.switch.start_capture(&whole).unwrap();
+    let selection = Selection {
+        ports: Some(vec![End::from("alpha")]),
+        filter: Some(Filter::parse("not less 60").unwrap()),
+    };
+    lan.switch.start_capture_of(&part, &selection).unwrap();
+    let send = |len: usize| {
+        alpha.send(&frame(ALL, A, &vec![0; len])).unwrap();
+        lan.switch.settle().unwrap();
+    };
+    lan.switch.partition(&[vec![End::from("beta")]]).unwrap();
+    send(100);
+    send(0); // The filter of `part` does not mean it.
+    lan.switch.heal().unwrap();
+    let lossy = Impairment {
+        loss: Loss::Uniform(1.0),
+        ..Impairment::default()
+    };
+    for way in [Way::between("alpha", "beta"), Way::From(End::from("alpha"))] {
+        lan.switch.impair(&way, &lossy).unwrap();
+        send(100);
+        lan.switch.unimpair(&way).unwrap();
+    }
+    let small = PortSettings {
+        mtu: 500,
+        ..PortSettings::default()
+    };
+    lan.switch
+        .set_port(&End::from("beta"), Some(small))
+        .unwrap();
+    send(501);
+    send(100);
+    let summary = lan.switch.stop_capture().unwrap();
+    assert_eq!((summary.frames, summary.drops), (6, 5));
+    let summary = lan.switch.stop_capture_of(&part).unwrap();
+    assert_eq!((summary.frames, summary.drops), (5, 4));
+    assert_eq!(beta.recv(&mut [0; 1514]), Ok(Some(114)));
+    let parted = "dropped: parted from alpha to beta";
+    let rest = [
+        "dropped: lost by an impairment from alpha to beta",
+        "dropped: lost by an impairment from alpha",
+        "dropped: longer than the port takes from alpha to beta",
+    ];
+    let places = ["beta", "alpha", "beta"];
+    let rest_of = |places: [&str; 3]| {
+        let pairs = places.into_iter().zip(rest);
+        pairs
+            .map(|(place, comment)| format!("{place}: {comment}"))
+            .collect::<Vec<_>>()
+    };
+    let twice = vec![format!("beta: {parted}"); 2];
+    assert_eq!(comments(&whole), [twice, rest_of(places)].concat());
+    let once = vec![format!("alpha: {parted}")];
+    assert_eq!(comments(&part), [once, rest_of(["alpha"; 3])].concat());
+}
+
+#[test]
+fn a_frame_that_finds_a_queue_full_is_captured_with_that() {
+    let lan = Lan::with(Config {
+        queue_frames_max: 10,
+        ..Config::default()
+    });
+    let alpha = lan.switch.add_local("alpha").unwrap();
+    let path = lan.path("vlan.pcapng");
+    let slow = lan.client("slow");
+    let program = lan.switch.add_local("program").unwrap();
+    lan.await_ports(3);
+    lan.switch.start_capture(&path).unwrap();
+    let lost = |name| lan.counters(name).drops.queue_full;
+    while lost("slow") == 0 || lost("program") == 0 {
+        alpha.send(&frame(ALL, A, b"")).unwrap();
+        lan.switch.settle().unwrap();
+    }
+    let mut expected =
+        vec!["program: dropped: the port's queue is full to program"; lost("program") as usize];
+    expected.extend(vec![
+        "slow: dropped: the port's queue is full to slow";
+        lost("slow") as usize
+    ]);
+    lan.switch.stop_capture().unwrap();
+    let mut found = comments(&path);
+    found.sort();
+    assert_eq!(found, expected);
+    drop((slow, program));
 }
