@@ -15,6 +15,9 @@
 //! one into those of the other, and what its sender leaves to do for it is left to the receiver, if that does it. Where
 //! somebody looks on (a capture, an impaired link) or the frame is for many, such a frame goes the way of all others.
 //!
+//! What passes can be recorded ([`Switch::start_capture`]) and watched ([`Switch::watch`]), all of it or a [`Selection`]: that of
+//! some ports, or that which an expression means ([`wire::filter`]).
+//!
 //! What is asked of ports and links ([`Switch::impair`], [`Switch::partition`], [`Switch::set_port`]) costs the ports that
 //! it is about: their frames pass a queue of copies when they must wait or be changed. All others go the short way.
 //!

@@ -13,6 +13,9 @@ use pcap_file::pcapng::{Block, PcapNgReader};
 
 use crate::support::{A, ALL, B, Lan, VdeClient, eventually, frame};
 
+#[path = "../../examples/pcap_tap.rs"]
+mod pcap_tap;
+
 /// A frame in a capture: its interface, its time, its bytes.
 type Captured = (u32, Duration, Vec<u8>);
 
@@ -278,6 +281,11 @@ fn comments(path: &std::path::Path) -> Vec<String> {
         }
     }
     found
+}
+
+#[test]
+fn the_example_records_what_passes_and_what_is_lost() {
+    pcap_tap::main().unwrap();
 }
 
 #[test]
