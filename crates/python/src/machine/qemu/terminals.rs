@@ -14,6 +14,22 @@ use super::QemuMachine;
 use crate::call;
 use crate::duration::Timeout;
 
+/// A virtual terminal: `1` or `"1"`.
+#[derive(FromPyObject)]
+enum Tty {
+    Number(u8),
+    Name(String),
+}
+
+impl Tty {
+    fn name(self) -> String {
+        match self {
+            Self::Number(number) => number.to_string(),
+            Self::Name(name) => name,
+        }
+    }
+}
+
 impl QemuMachine {
     /// Runs `body` with this process's own terminal.
     fn with_terminal(
@@ -89,8 +105,8 @@ impl QemuMachine {
     }
 
     /// What a virtual terminal shows.
-    fn get_tty_text(&self, py: Python<'_>, tty: &Bound<'_, PyAny>) -> PyResult<String> {
-        let tty = tty.str()?.to_string();
+    fn get_tty_text(&self, py: Python<'_>, tty: Tty) -> PyResult<String> {
+        let tty = tty.name();
         self.run(py, |machine, call| machine.get_tty_text(&tty, call))
     }
 
@@ -102,11 +118,11 @@ impl QemuMachine {
     fn wait_until_tty_matches(
         &self,
         py: Python<'_>,
-        tty: &Bound<'_, PyAny>,
+        tty: Tty,
         regexp: &Bound<'_, PyAny>,
         timeout: Timeout,
     ) -> PyResult<()> {
-        let tty = tty.str()?.to_string();
+        let tty = tty.name();
         let (text, mut search) = search::compile(regexp)?;
         self.run(py, move |machine, call| {
             machine.wait_until_tty_matches(&tty, &text, &mut search, bounded(timeout), call)
@@ -114,8 +130,8 @@ impl QemuMachine {
     }
 
     /// Writes what a virtual terminal shows to the guest's journal.
-    fn dump_tty_contents(&self, py: Python<'_>, tty: &Bound<'_, PyAny>) -> PyResult<()> {
-        let tty = tty.str()?.to_string();
+    fn dump_tty_contents(&self, py: Python<'_>, tty: Tty) -> PyResult<()> {
+        let tty = tty.name();
         self.run(py, |machine, call| machine.dump_tty_contents(&tty, call))
     }
 
