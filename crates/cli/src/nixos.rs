@@ -88,10 +88,6 @@ impl Driver {
                 config.ssh_backdoor,
                 "the SSH backdoor (enable_ssh_backdoor)",
             ),
-            (
-                common.debug_hook_attach.is_some() && common.interactive,
-                "breakpoints",
-            ),
         ];
         if let Some((_, what)) = not_yet.into_iter().find(|(is_wanted, _)| *is_wanted) {
             report::problem(format_args!("{what} is not supported yet"));
@@ -119,7 +115,7 @@ impl Driver {
         })?;
         let mut options = Options::default();
         options.out_dir.clone_from(&self.common.output_directory);
-        options.keep_state = self.keep_state;
+        options.finds_state = self.keep_state;
         // Start scripts do not begin from snapshots; the original has no line that says so.
         options.cold = true;
         let testbed = Testbed::new(self.config.clone(), options, Arc::clone(&self.log));
@@ -128,6 +124,8 @@ impl Driver {
             script: &script,
             text: &String::from_utf8_lossy(&source),
             testbed: &testbed,
+            lists_symbols: true,
+            debug_hook: self.common.debug_hook_attach.as_deref(),
             at_timeout: AtTimeout::Kill,
             on_timeout: end_at_timeout(&testbed),
         };

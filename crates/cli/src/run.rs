@@ -45,6 +45,8 @@ pub(crate) fn run(options: RunOptions) -> Exit {
                     script: &script,
                     text: &test.text,
                     testbed: &testbed,
+                    debug_hook: None,
+                    lists_symbols: false,
                     at_timeout: test.at_timeout(),
                     on_timeout: match test.at_timeout() {
                         AtTimeout::Kill => end_at_timeout(&testbed, start),

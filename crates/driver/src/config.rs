@@ -109,6 +109,12 @@ pub struct MachineConfig {
 }
 
 impl MachineConfig {
+    /// A machine that a shell command starts and that the test did not announce; the command says its name if nobody does.
+    pub(crate) fn from_start_command(command: &str, name: Option<&str>) -> Self {
+        let name = name.map_or_else(|| start_scripts::machine_name(command), str::to_owned);
+        start_scripts::machine(name, 0, command.to_owned())
+    }
+
     /// The name of its variable in the script.
     #[must_use]
     pub fn identifier(&self) -> String {

@@ -135,7 +135,7 @@ impl Machine {
         site: Arc<Site>,
         console_log: &Path,
     ) -> Result<Self, Error> {
-        let state_dir = site.directory.join(format!("vm-state-{}", config.name));
+        let state_dir = site.state_root.join(format!("vm-state-{}", config.name));
         crate::testbed::directories::make_private(&state_dir)?;
         let failed = || {
             Error::host(format!(
@@ -197,6 +197,28 @@ impl Machine {
     #[must_use]
     pub fn shared_dir(&self) -> &Path {
         &self.shared_dir
+    }
+
+    /// Empties its directory; says so when there was something in it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be removed or made again.
+    pub fn clean_up_state_dir(&self) -> Result<(), Error> {
+        let directory = self.state_dir();
+        let failed = || Error::host(format!("cannot empty {}", directory.display()));
+        let is_empty = std::fs::read_dir(directory)
+            .map_err(failed())?
+            .next()
+            .is_none();
+        if is_empty {
+            return Ok(());
+        }
+        let shown = directory.display();
+        self.log(&format!("deleting machine state directory {shown}"));
+        self.log("if you want to keep the machine state, pass --keep-machine-state");
+        std::fs::remove_dir_all(directory).map_err(failed())?;
+        crate::testbed::directories::make_private(directory)
     }
 
     /// The EFI variables that `NIX_EFI_VARS` tells a start script of.

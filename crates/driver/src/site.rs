@@ -26,6 +26,8 @@ use crate::{AgentProgram, Call, Error, Log};
 pub(crate) struct Site {
     /// The testbed's directory, which the NixOS driver calls `<tmp>`.
     pub(crate) directory: PathBuf,
+    /// What the machines' directories are in: the same, or where other testbeds find them.
+    pub(crate) state_root: PathBuf,
     /// Where `copy_from_machine` puts files.
     pub(crate) out_dir: PathBuf,
     /// The log.
@@ -63,6 +65,7 @@ pub(crate) struct Site {
 /// What [`Site::new`] takes.
 pub(crate) struct Parts {
     pub(crate) directory: PathBuf,
+    pub(crate) state_root: PathBuf,
     pub(crate) out_dir: PathBuf,
     pub(crate) log: Arc<Log>,
     pub(crate) boot_timeout: Duration,
@@ -82,6 +85,7 @@ impl Site {
         Self {
             tail: parts.tail,
             directory: parts.directory,
+            state_root: parts.state_root,
             out_dir: parts.out_dir,
             log: parts.log,
             boot_timeout: parts.boot_timeout,

@@ -1,13 +1,14 @@
 //! A test's machines and VLANs, the directories they live in, the global timeout and the end of it all.
 //!
 //! - `checkpoint`: all machines and VLANs at one instant, to go back to.
-//! - `directories`: where everything is; `vlans`: the switches; `reaper`: what cleans up when we cannot; `prestarter`: QEMUs that are
+//! - `directories`: where everything is; `vlans`: the switches; `machines`: the machines; `reaper`: what cleans up when we cannot; `prestarter`: QEMUs that are
 //!   there before a test needs them; `timeout`: the timer.
 //!
 //! Invariant: whatever a testbed starts is known to its reaper before the testbed waits for it.
 
 mod checkpoint;
 pub(crate) mod directories;
+mod machines;
 mod prestarter;
 pub(crate) mod reaper;
 mod timeout;
@@ -44,6 +45,8 @@ pub struct Options {
     pub out_dir: Option<PathBuf>,
     /// Whether the testbed's directory is kept at the end.
     pub keep_state: bool,
+    /// Whether each machine's directory is where the next testbed finds it, beside the testbed's own.
+    pub finds_state: bool,
     /// The image cache; by default the user's.
     pub cache: Option<PathBuf>,
     /// The QEMU binary; by default `$HOTBED_QEMU`, else `qemu-system-x86_64` in `PATH`.
@@ -75,6 +78,8 @@ pub struct Testbed {
     timer: Timer,
     prestarter: Mutex<Option<Prestarter>>,
     keep_state: bool,
+    /// Where console logs are.
+    logs: PathBuf,
     reaper: Arc<Reaper>,
     stopped: AtomicBool,
     /// Held by the thread that stops the testbed.
@@ -98,6 +103,10 @@ impl Testbed {
             None => directories::state_home()?.join("logs").join(config.name()),
         };
         let directory = directories::make(options.temporary_root.as_deref())?;
+        let state_root = match options.finds_state {
+            true => directories::root(options.temporary_root.as_deref())?,
+            false => directory.clone(),
+        };
         let reaper = Reaper::start(&directory).map_err(|error| {
             let _ = fs::remove_dir(&directory);
             Error::host("cannot start the reaper")(error)
@@ -126,10 +135,11 @@ impl Testbed {
                 .map_err(Error::host("cannot start the thread that follows consoles"))?,
             reaper: Arc::clone(&reaper),
             directory,
+            state_root,
         });
         directories::make_private(&site.shared_dir())?;
         let site = Arc::new(site);
-        let machines = make_machines(&config, &site, &logs)?;
+        let machines = machines::make_all(&config, &site, &logs)?;
         Ok(Arc::new(Self {
             config,
             site,
@@ -137,7 +147,8 @@ impl Testbed {
             vlans,
             timer: Timer::default(),
             prestarter: Mutex::new(None),
-            keep_state: options.keep_state,
+            keep_state: options.keep_state || options.finds_state,
+            logs,
             reaper,
             stopped: AtomicBool::new(false),
             stopping: Mutex::new(()),
@@ -150,6 +161,12 @@ impl Testbed {
     #[must_use]
     pub fn config(&self) -> &TestConfig {
         &self.config
+    }
+
+    /// Whether what the machines leave in their directories is kept.
+    #[must_use]
+    pub fn keeps_state(&self) -> bool {
+        self.keep_state
     }
 
     /// The log.
@@ -402,7 +419,7 @@ impl Testbed {
         });
         self.site.kill_all();
         self.vlans.iter().for_each(|vlan| vlan.stop(log));
-        if self.keep_state {
+        if self.keep_state && self.site.state_root == self.site.directory {
             self.reaper.keep_directories();
             log.info(&format!(
                 "the machines' state is kept in {}",
@@ -419,26 +436,6 @@ impl Drop for Testbed {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn make_machines(
-    config: &TestConfig,
-    site: &Arc<Site>,
-    logs: &Path,
-) -> Result<Vec<Arc<Machine>>, Error> {
-    let make = |machine: &crate::MachineConfig| {
-        directories::check_socket_path(
-            &site
-                .directory
-                .join(format!("vm-state-{}", machine.name))
-                .join("monitor"),
-        )?;
-        let log = logs.join(format!("{}.console.log", machine.name));
-        let machine = Arc::new(Machine::new(machine.clone(), Arc::clone(site), &log)?);
-        machine.hot.introduce(&machine);
-        Ok(machine)
-    };
-    config.machines.iter().map(make).collect()
 }
 
 /// Every machine's addresses with its host name, for `/etc/hosts`.

@@ -7,12 +7,14 @@
 //! - [`run`](mod@run): the script against a [`Testbed`](hotbed_driver::Testbed), and how it ended.
 //! - `symbols` and `modules`: what the script finds defined, and what it can import.
 //! - `machine`, `driver`, `vlan`, `log`, `qmp`, `retry`: the classes, one method of the driver each.
+//! - `polling`, `debug`: conditions that must hold all the time, and breakpoints.
 //! - `call`: the way into the driver, without the GIL, with signals.
 //!
 //! Invariant: no frame of Hotbed is in a traceback, and no call holds the GIL while it waits.
 
 mod call;
 mod clock;
+mod debug;
 mod driver;
 mod duration;
 mod error;
@@ -23,6 +25,7 @@ mod json;
 mod log;
 mod machine;
 mod modules;
+mod polling;
 mod qmp;
 mod retry;
 pub mod run;

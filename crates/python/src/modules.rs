@@ -3,10 +3,12 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use crate::debug::{Debug, DebugAbstract, DebugNop};
 use crate::driver::Driver;
 use crate::exceptions::{MachineError, RequestedAssertionFailed};
 use crate::log::{Block, Logger};
 use crate::machine::{BaseMachine, Completed, Input, Output, Parallel, Process, QemuMachine};
+use crate::polling::{PollingCondition, PollingConditionError};
 use crate::qmp::{Events, QmpApiError, QmpSession};
 use crate::retry;
 use crate::testbed::{Fork, TestbedObject};
@@ -51,11 +53,23 @@ pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
     let testbed = module(py, "test_driver.testbed", false)?;
     testbed.add_class::<TestbedObject>()?;
     testbed.add_class::<Fork>()?;
+    let polling = module(py, "test_driver.polling_condition", false)?;
+    polling.add_class::<PollingCondition>()?;
+    polling.add(
+        "PollingConditionError",
+        py.get_type::<PollingConditionError>(),
+    )?;
+    let debug = module(py, "test_driver.debug", false)?;
+    debug.add_class::<DebugAbstract>()?;
+    debug.add_class::<DebugNop>()?;
+    debug.add_class::<Debug>()?;
     let logger = module(py, "test_driver.logger", false)?;
     logger.add_class::<Logger>()?;
     logger.add_class::<Block>()?;
     for (name, child) in [
+        ("debug", debug),
         ("errors", errors),
+        ("polling_condition", polling),
         ("machine", machine),
         ("driver", driver),
         ("testbed", testbed),

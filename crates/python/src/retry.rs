@@ -26,24 +26,44 @@ pub(crate) fn retry(
     timeout_seconds: Option<Timeout>,
     timeout: Option<Timeout>,
 ) -> PyResult<()> {
+    let timeout = one_of("retry", timeout_seconds, timeout)?;
+    until(py, timeout, PAUSE_MAX, &mut |is_last| {
+        r#fn.call1((is_last,))?.is_truthy()
+    })
+}
+
+/// The timeout that was given under its newer or its older name.
+pub(crate) fn one_of(
+    function: &str,
+    timeout_seconds: Option<Timeout>,
+    timeout: Option<Timeout>,
+) -> PyResult<Duration> {
     if timeout_seconds.is_some() && timeout.is_some() {
-        return Err(PyTypeError::new_err(
-            "retry() got both 'timeout' and 'timeout_seconds' arguments. Pass only 'timeout'",
-        ));
+        return Err(PyTypeError::new_err(format!(
+            "{function}() got both 'timeout' and 'timeout_seconds' arguments. Pass only 'timeout'"
+        )));
     }
-    let timeout = timeout
-        .or(timeout_seconds)
-        .map_or(DEFAULT, crate::machine::bounded);
+    let given = timeout.or(timeout_seconds);
+    Ok(given.map_or(DEFAULT, crate::machine::bounded))
+}
+
+/// Tries until it is done, with pauses that grow to `pause_max`; `attempt` is told when it is the last time.
+pub(crate) fn until(
+    py: Python<'_>,
+    timeout: Duration,
+    pause_max: Duration,
+    attempt: &mut dyn FnMut(bool) -> PyResult<bool>,
+) -> PyResult<()> {
     let start = clock::now();
-    let mut pause = PAUSE_MIN;
+    let mut pause = PAUSE_MIN.min(pause_max);
     while start.elapsed() < timeout {
-        if r#fn.call1((false,))?.is_truthy()? {
+        if attempt(false)? {
             return Ok(());
         }
         call::pause(py, pause.min(timeout.saturating_sub(start.elapsed())))?;
-        pause = (pause * 2).min(PAUSE_MAX);
+        pause = (pause * 2).min(pause_max);
     }
-    if r#fn.call1((true,))?.is_truthy()? {
+    if attempt(true)? {
         return Ok(());
     }
     Err(RequestedAssertionFailed::new_err(format!(

@@ -8,9 +8,10 @@ use std::time::Duration;
 use hotbed_driver::{AtTimeout, Log, Testbed};
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::exceptions::{self, MachineError, RequestedAssertionFailed};
-use crate::{Interpreter, Script, Signal, call, clock, failure, interpreter, symbols};
+use crate::{Interpreter, Script, Signal, call, clock, debug, failure, interpreter, symbols};
 
 /// How long the end of a test that has run out of time waits for the script to say where it was, and for Python.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -26,6 +27,10 @@ pub struct RunRequest<'a> {
     pub text: &'a str,
     /// The machines and VLANs; nothing of them need run yet.
     pub testbed: &'a Arc<Testbed>,
+    /// The program that attaches to the test at a breakpoint; `None`: there are no breakpoints.
+    pub debug_hook: Option<&'a str>,
+    /// Whether the names that the script finds defined are printed.
+    pub lists_symbols: bool,
     /// What becomes of the machines when the test runs out of time.
     pub at_timeout: AtTimeout,
     /// Called when the test runs out of time, with the place where the script was (`ping.py, line 7`). What the script printed
@@ -59,6 +64,8 @@ pub fn run(interpreter: &Interpreter, request: RunRequest<'_>) -> Outcome {
         script,
         text,
         testbed,
+        debug_hook,
+        lists_symbols,
         at_timeout,
         on_timeout,
     } = request;
@@ -84,7 +91,14 @@ pub fn run(interpreter: &Interpreter, request: RunRequest<'_>) -> Outcome {
         };
         testbed.arm_timeout(timeout, at_timeout, Box::new(expired));
     }
-    let result = Python::attach(|py| run_attached(py, script, text, testbed));
+    let result = Python::attach(|py| {
+        export_environment(py, testbed)?;
+        let symbols = symbols::build(py, testbed, text, debug_hook)?;
+        if lists_symbols {
+            symbols::list(&symbols, testbed)?;
+        }
+        run_attached(py, script, &symbols, testbed)
+    });
     if std::process::id() != process {
         end_forked_child(result);
     }
@@ -161,15 +175,13 @@ pub fn out_of_time(place: Option<&str>) -> String {
 fn run_attached(
     py: Python<'_>,
     script: &Script,
-    text: &str,
+    symbols: &Bound<'_, PyDict>,
     testbed: &Arc<Testbed>,
 ) -> PyResult<()> {
-    export_environment(py, testbed)?;
-    let symbols = symbols::build(py, testbed, text)?;
     let log = testbed.log();
     let start = clock::now();
     let block = log.begin(None, "run the VM test script");
-    script.execute(py, &symbols)?;
+    script.execute(py, symbols)?;
     // As at the end of any Python program: its threads first, then what it asked for at exit.
     py.import("threading")?.call_method0("_shutdown")?;
     call::run(py, |call| testbed.sync_all(call))?;
@@ -213,10 +225,12 @@ fn judge(py: Python<'_>, log: &Log, script: &Script, error: &PyErr) -> Outcome {
     }
     if error.is_instance_of::<RequestedAssertionFailed>(py) {
         failure::log_demand(py, log, script.file(), error);
+        debug::stop_after(py, error);
     } else if error.is_instance_of::<MachineError>(py) {
         failure::log_whole(py, log, error);
     } else {
         failure::print(py, error);
+        debug::stop_after(py, error);
     }
     let summary = failure::summary(py, script.file(), error);
     exit_quietly(py);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hotbed_driver::Testbed;
 use hotbed_driver::config::names;
+use hotbed_driver::{MachineConfig, Testbed};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -13,15 +13,19 @@ use crate::exceptions::RequestedAssertionFailed;
 use crate::machine::{BaseMachine, QemuMachine};
 use crate::testbed::TestbedObject;
 use crate::vlan::Vlan;
-use crate::{modules, retry};
+use crate::{debug, modules, retry};
 
 /// Methods of `driver` that scripts call by their bare names.
-const DRIVER_METHODS: [&str; 5] = [
+const DRIVER_METHODS: [&str; 9] = [
     "start_all",
     "join_all",
     "subtest",
     "serial_stdout_on",
     "serial_stdout_off",
+    "test_script",
+    "run_tests",
+    "create_machine",
+    "polling_condition",
 ];
 
 /// Builds the symbols for a script whose text is `text`.
@@ -31,10 +35,11 @@ pub(crate) fn build<'py>(
     py: Python<'py>,
     testbed: &Arc<Testbed>,
     text: &str,
+    debug_hook: Option<&str>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let machines = PyList::empty(py);
+    let (machines, callbacks) = (PyList::empty(py), PyList::empty(py));
     for machine in testbed.machines() {
-        machines.append(QemuMachine::new(py, testbed, machine)?)?;
+        machines.append(QemuMachine::new(py, testbed, machine, &callbacks)?)?;
     }
     let vlans = PyList::empty(py);
     for vlan in testbed.vlans() {
@@ -53,16 +58,21 @@ pub(crate) fn build<'py>(
             testbed: Arc::clone(testbed),
             machines: machines.clone().unbind(),
             vlans: vlans.clone().unbind(),
+            polling_conditions: PyList::empty(py).unbind(),
+            debug: debug::make(py, testbed.log(), debug_hook)?.unbind(),
             tests: text.to_owned(),
         },
     )?;
+    callbacks.append(driver.getattr("check_polling_conditions")?)?;
     let symbols = PyDict::new(py);
     for name in DRIVER_METHODS {
         symbols.set_item(name, driver.getattr(name)?)?;
     }
     symbols.set_item("machines", &machines)?;
     symbols.set_item("machines_qemu", &machines)?;
+    symbols.set_item("machines_nspawn", PyList::empty(py))?;
     symbols.set_item("vlans", &vlans)?;
+    symbols.set_item("debug", driver.getattr("debug")?)?;
     symbols.set_item("log", driver.getattr("logger")?)?;
     symbols.set_item("driver", driver)?;
     let whole = TestbedObject {
@@ -91,6 +101,32 @@ pub(crate) fn build<'py>(
     module.dict().update(symbols.as_mapping())?;
     py.import("test_driver")?.add("script", module)?;
     Ok(symbols)
+}
+
+/// Prints the names of machines, VLANs and all else, as the NixOS driver does.
+pub(crate) fn list(symbols: &Bound<'_, PyDict>, testbed: &Testbed) -> PyResult<()> {
+    let machines: Vec<_> = testbed
+        .config()
+        .machines
+        .iter()
+        .map(MachineConfig::identifier)
+        .collect();
+    let number = |vlan: &Arc<hotbed_driver::Vlan>| format!("vlan{}", vlan.number());
+    let vlans: Vec<_> = testbed.vlans().iter().map(number).collect();
+    let names: Vec<String> = symbols.keys().extract()?;
+    let is_general = |name: &String| !machines.contains(name) && !vlans.contains(name);
+    let general: Vec<_> = names.into_iter().filter(is_general).collect();
+    let text = format!(
+        "additionally exposed symbols:\n    {},\n    {},\n    {}",
+        machines.join(", "),
+        vlans.join(", "),
+        general.join(", ")
+    );
+    symbols
+        .py()
+        .import("builtins")?
+        .call_method1("print", (text,))?;
+    Ok(())
 }
 
 /// A list for the clones of each machine, `workers` for those of `worker`; what has that name already keeps it.

@@ -50,6 +50,11 @@ impl Vlan {
         self.vlan.pid()
     }
 
+    /// Stops the switch.
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.vlan.stop(self.testbed.log()));
+    }
+
     fn __repr__(&self) -> String {
         format!("<Vlan Nr. {}>", self.vlan.number())
     }

@@ -47,7 +47,7 @@ pub(super) struct Common {
 
     /// Enable breakpoints, and run this command at each.
     #[arg(long, value_name = "CMD")]
-    pub(super) debug_hook_attach: Option<OsString>,
+    pub(super) debug_hook_attach: Option<String>,
 }
 
 /// Runs a NixOS integration test: the command line of NixOS up to 25.11. (`--config FILE` selects that of 26.05.)

@@ -8,6 +8,7 @@
 
 mod bench;
 mod cache;
+mod conditions;
 mod full;
 mod guests;
 mod hot;

@@ -309,3 +309,109 @@ fn a_start_script_names_and_boots_its_machine() {
         ],
     );
 }
+
+#[test]
+fn the_names_that_a_script_finds_are_listed() {
+    let place = Place::new();
+    let mut command = driver(
+        &place,
+        &[
+            "--vlans",
+            "2",
+            "1",
+            "--start-scripts",
+            "/nowhere/run-web-1-vm",
+            "/nowhere/run-db-vm",
+            "--",
+            "test-script",
+        ],
+    );
+    place.write("test-script", "print('first line of the script')\n");
+    let ended = Ended::of(&mut command);
+    ended.expect(0, &[]);
+    let lines: Vec<_> = ended.stdout.lines().collect();
+    assert_eq!(
+        lines[..3],
+        [
+            "additionally exposed symbols:",
+            "    db, web_1,",
+            "    vlan1, vlan2,"
+        ]
+    );
+    assert!(
+        lines[3].starts_with("    start_all, ") && lines[3].contains(", t, "),
+        "{ended}"
+    );
+    assert_eq!(lines[4..], ["first line of the script"]);
+}
+
+#[test]
+fn a_machine_finds_the_state_that_it_left_if_that_is_to_be() {
+    let place = Place::new();
+    let run = |keep: &[&str], script: &str| {
+        let scripts = [
+            "--vlans",
+            "1",
+            "--start-scripts",
+            "/nowhere/run-web-vm",
+            "--",
+            "test-script",
+        ];
+        let mut command = driver(&place, &[keep, &scripts].concat());
+        place.write("test-script", script);
+        Ended::of(&mut command).expect(0, &[]);
+    };
+    run(
+        &["-K"],
+        "assert web.keep_vm_state\n(web.state_dir / 'disk').write_text('x')\n",
+    );
+    let kept = place.path("run/vm-state-web/disk");
+    assert!(kept.exists());
+    assert_eq!(place.leftovers(), [place.path("run/vm-state-web")]);
+    run(&[], "assert not (web.state_dir / 'disk').exists()\n");
+    run(
+        &["--keep-vm-state"],
+        "t.assertEqual((web.state_dir / 'disk').read_text(), 'x')\n",
+    );
+}
+
+#[test]
+fn a_breakpoint_says_how_to_attach_and_gives_the_debugger_the_script() {
+    let place = Place::new();
+    let mut command = driver(
+        &place,
+        &[
+            "--debug-hook=/bin/attach",
+            "--vlans",
+            "1",
+            "--",
+            "test-script",
+        ],
+    );
+    place.write(
+        "remote_pdb.py",
+        "class RemotePdb:\n    def __init__(self, host, port): self.at = f'{host}:{port}'\n    \
+         def set_trace(self, frame): print('stopped at', self.at, frame.f_code.co_filename, frame.f_lineno)\n",
+    );
+    place.write("test-script", "debug.breakpoint(port=5)\n1 / 0\n");
+    let ended = Ended::of(command.env("PYTHONPATH", place.path(".")));
+    ended.expect(
+        1,
+        &[
+            "Breakpoint reached, run 'sudo /bin/attach ",
+            "ZeroDivisionError",
+        ],
+    );
+    let stops: Vec<_> = ended
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("stopped"))
+        .collect();
+    assert_eq!(
+        stops,
+        [
+            "stopped at 127.0.0.1:5 <string> 1",
+            "stopped at 127.0.0.1:4444 <string> 2"
+        ]
+    );
+}

@@ -43,14 +43,7 @@ pub(super) fn parse(
     let machines = named
         .into_iter()
         .zip(1_u8..)
-        .map(|((name, script), number)| MachineConfig {
-            name,
-            number,
-            vlans: Vec::new(),
-            kind: MachineKind::StartScript(quote(script)),
-            clone_of: None,
-            agent: true,
-        });
+        .map(|((name, script), number)| machine(name, number, quote(script)));
     let mut numbers = vlans
         .iter()
         .map(|vlan| match vlan.parse::<u8>() {
@@ -72,8 +65,20 @@ pub(super) fn parse(
     })
 }
 
+/// A machine that a shell command starts.
+pub(super) fn machine(name: String, number: u8, command: String) -> MachineConfig {
+    MachineConfig {
+        name,
+        number,
+        vlans: Vec::new(),
+        kind: MachineKind::StartScript(command),
+        clone_of: None,
+        agent: true,
+    }
+}
+
 /// `web` for `…/bin/run-web-vm`.
-fn machine_name(script: &str) -> String {
+pub(super) fn machine_name(script: &str) -> String {
     let file = Path::new(script).file_name().unwrap_or_default();
     file.to_string_lossy()
         .strip_prefix("run-")

@@ -18,11 +18,7 @@ const NAME_TRIES: usize = 16;
 
 /// Makes a testbed's own directory below `root`, or below where the NixOS driver would put it.
 pub(super) fn make(root: Option<&Path>) -> Result<PathBuf, Error> {
-    let root = match root {
-        Some(root) => root.to_owned(),
-        None => temporary_root()?,
-    };
-    check_root(&root)?;
+    let root = self::root(root)?;
     for _ in 0..NAME_TRIES {
         let random = std::hash::RandomState::new().build_hasher().finish();
         let directory = root.join(format!("hotbed-{}-{random:08x}", std::process::id()));
@@ -40,6 +36,13 @@ pub(super) fn make(root: Option<&Path>) -> Result<PathBuf, Error> {
         "no free name for a directory in {}",
         root.display()
     )))
+}
+
+/// What testbeds' directories are in.
+pub(super) fn root(given: Option<&Path>) -> Result<PathBuf, Error> {
+    let root = given.map_or_else(temporary_root, |root| Ok(root.to_owned()))?;
+    check_root(&root)?;
+    Ok(root)
 }
 
 /// The directory that the NixOS driver would take.

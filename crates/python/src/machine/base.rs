@@ -16,6 +16,7 @@ use std::sync::Arc;
 use hotbed_driver::machine::Execute;
 use hotbed_driver::{Call, Error, Machine, Testbed};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 use crate::call;
 use crate::duration::Timeout;
@@ -26,6 +27,8 @@ use crate::log::{Block, Logger};
 pub(crate) struct BaseMachine {
     pub(crate) machine: Arc<Machine>,
     pub(crate) testbed: Arc<Testbed>,
+    /// What is called before a command goes to the machine.
+    pub(crate) callbacks: Py<PyList>,
 }
 
 impl BaseMachine {
@@ -34,6 +37,7 @@ impl BaseMachine {
         py: Python<'_>,
         body: impl FnOnce(&Machine, &Call<'_>) -> Result<T, Error> + Send,
     ) -> PyResult<T> {
+        self.run_callbacks(py)?;
         call::run(py, |call| body(&self.machine, call))
     }
 }
@@ -68,6 +72,35 @@ impl BaseMachine {
     #[getter]
     fn tmp_dir(&self) -> &Path {
         self.testbed.directory()
+    }
+
+    /// What is called before a command goes to the machine.
+    #[getter]
+    fn callbacks(&self, py: Python<'_>) -> Py<PyList> {
+        self.callbacks.clone_ref(py)
+    }
+
+    /// Calls the callbacks.
+    pub(crate) fn run_callbacks(&self, py: Python<'_>) -> PyResult<()> {
+        let mut callbacks = self.callbacks.bind(py).iter();
+        callbacks.try_for_each(|callback| callback.call0().map(drop))
+    }
+
+    /// Whether the machine's directory is kept after the test, and found by the next one.
+    #[getter]
+    fn keep_machine_state(&self) -> bool {
+        self.testbed.keeps_state()
+    }
+
+    /// The older name of `keep_machine_state`.
+    #[getter]
+    fn keep_vm_state(&self) -> bool {
+        self.testbed.keeps_state()
+    }
+
+    /// Deletes what is in the machine's directory.
+    fn cleanup_statedir(&self, py: Python<'_>) -> PyResult<()> {
+        call::run(py, |_| self.machine.clean_up_state_dir())
     }
 
     /// The log of the test.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hotbed_driver::{Call, Error, Machine, Testbed};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use serde_json::Value;
 
 use super::{BaseMachine, bounded, search};
@@ -29,10 +30,12 @@ impl QemuMachine {
         py: Python<'py>,
         testbed: &Arc<Testbed>,
         machine: &Arc<Machine>,
+        callbacks: &Bound<'py, PyList>,
     ) -> PyResult<Bound<'py, Self>> {
         let base = BaseMachine {
             machine: Arc::clone(machine),
             testbed: Arc::clone(testbed),
+            callbacks: callbacks.clone().unbind(),
         };
         let machine = Arc::clone(machine);
         Bound::new(
@@ -149,8 +152,11 @@ impl QemuMachine {
     }
 
     /// Sends a command to QEMU's human monitor; gives its answer.
-    fn send_monitor_command(&self, py: Python<'_>, cmd: &str) -> PyResult<String> {
-        self.run(py, |machine, call| machine.send_monitor_command(cmd, call))
+    fn send_monitor_command(this: &Bound<'_, Self>, cmd: &str) -> PyResult<String> {
+        let py = this.py();
+        this.as_super().get().run_callbacks(py)?;
+        this.get()
+            .run(py, |machine, call| machine.send_monitor_command(cmd, call))
     }
 
     /// Writes to the guest's console.

@@ -1,11 +1,17 @@
 """The test's machines and VLANs, and what is done with all of them."""
 
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import final
+from typing import Any, NoReturn, TypeAlias, final, overload
 
+from test_driver.debug import DebugAbstract
 from test_driver.logger import Block, CompositeLogger
 from test_driver.machine import QemuMachine
+from test_driver.polling_condition import PollingCondition
 from test_driver.vlan import VLan
+
+_Duration: TypeAlias = timedelta | float
 
 @final
 class Driver:
@@ -15,6 +21,42 @@ class Driver:
     def machines(self) -> list[QemuMachine]: ...
     @property
     def machines_qemu(self) -> list[QemuMachine]: ...
+    @property
+    def machines_nspawn(self) -> list[NoReturn]: ...
+    @property
+    def keep_machine_state(self) -> bool: ...
+    @property
+    def interactive(self) -> bool: ...
+    @property
+    def debug(self) -> DebugAbstract: ...
+    @property
+    def polling_conditions(self) -> list[PollingCondition]: ...
+    def check_polling_conditions(self) -> None: ...
+    @overload
+    def polling_condition(
+        self,
+        fun: Callable[[], object],
+        *,
+        seconds_interval: _Duration | None = None,
+        interval: _Duration | None = None,
+        description: str | None = None,
+    ) -> PollingCondition: ...
+    @overload
+    def polling_condition(
+        self,
+        fun: None = None,
+        *,
+        seconds_interval: _Duration | None = None,
+        interval: _Duration | None = None,
+        description: str | None = None,
+    ) -> Callable[[Callable[[], object]], PollingCondition]: ...
+    def create_machine(
+        self, start_command: str, *, name: str | None = None, keep_machine_state: bool = False
+    ) -> QemuMachine: ...
+    def test_symbols(self) -> dict[str, Any]: ...
+    def test_script(self) -> None: ...
+    def run_tests(self) -> None: ...
+    def terminate_test(self) -> None: ...
     @property
     def vlans(self) -> list[VLan]: ...
     @property

@@ -8,15 +8,18 @@ For type checkers and editors, a script (or a module that it imports) can begin 
 
 import os as os
 from collections.abc import Callable
-from typing import Any
+from datetime import timedelta
+from typing import Any, NoReturn, overload
 from unittest import TestCase
 
+from test_driver.debug import DebugAbstract
 from test_driver.driver import Driver
 from test_driver.logger import Block, CompositeLogger
 from test_driver.machine import BaseMachine as BaseMachine
 from test_driver.machine import Machine as Machine
 from test_driver.machine import QemuMachine as QemuMachine
 from test_driver.machine import retry as retry
+from test_driver.polling_condition import PollingCondition
 from test_driver.testbed import Testbed
 from test_driver.vlan import VLan
 
@@ -25,11 +28,34 @@ testbed: Testbed
 log: CompositeLogger
 machines: list[QemuMachine]
 machines_qemu: list[QemuMachine]
+machines_nspawn: list[NoReturn]
+debug: DebugAbstract
 vlans: list[VLan]
 t: TestCase
 
 def start_all() -> None: ...
 def join_all() -> None: ...
+def test_script() -> None: ...
+def run_tests() -> None: ...
+def create_machine(
+    start_command: str, *, name: str | None = None, keep_machine_state: bool = False
+) -> QemuMachine: ...
+@overload
+def polling_condition(
+    fun: Callable[[], object],
+    *,
+    seconds_interval: timedelta | float | None = None,
+    interval: timedelta | float | None = None,
+    description: str | None = None,
+) -> PollingCondition: ...
+@overload
+def polling_condition(
+    fun: None = None,
+    *,
+    seconds_interval: timedelta | float | None = None,
+    interval: timedelta | float | None = None,
+    description: str | None = None,
+) -> Callable[[Callable[[], object]], PollingCondition]: ...
 def serial_stdout_on() -> None: ...
 def serial_stdout_off() -> None: ...
 def subtest(name: str) -> Block: ...
