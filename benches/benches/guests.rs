@@ -1,7 +1,7 @@
 //! Guests that share their memory with the switch, beside guests on streams.
 //!
-//! `switch/guests/<bytes>/<ports>/<who>` is one guest that sends to another, at most [`WINDOW`] frames on their way, while the
-//! other ports are silent; `switch/broadcast/…` is one that sends to all of them. The guests' driver is ours: one thread sends
+//! `switch/guests/<bytes>/<ports>/<who>` is one guest that sends to another, at most [`WINDOW_OF_GUESTS`] frames on their way
+//! ([`WINDOW`] by streams), while the other ports are silent; `switch/broadcast/…` is one that sends to all of them. The guests' driver is ours: one thread sends
 //! and receives for all, and polls. Behind each result is the processor time that the switch took for a frame. 65,226 bytes are
 //! what Linux leaves to a card that cuts it; a stream carries it too, if nobody there has a smaller MTU. `memcpy` is how long one
 //! copy of as much takes here.
@@ -35,6 +35,12 @@ use guest::{Guest, Options, PLAIN};
 
 /// Frames on their way at most.
 const WINDOW: u64 = 32;
+
+/// Frames on their way at most from a guest that only says that the frames in its buffers are to go again.
+const WINDOW_OF_GUESTS: u64 = 128;
+
+/// Entries of the queues of two guests.
+const RING: u16 = 256;
 
 /// Bytes of a frame, header included.
 const FRAME_BYTES: [usize; 3] = [64, 1514, 65_226];
@@ -209,8 +215,8 @@ impl Lan {
             let options = Options {
                 transmit_len: long,
                 receive_len: 2048,
-                ring: if ports == 2 { 256 } else { 64 },
-                posted: 256,
+                ring: RING,
+                posted: RING,
                 ..Options::default()
             };
             Guest::new(ours, options)
@@ -239,6 +245,7 @@ impl Lan {
             to,
             frame: frame_of(bytes),
             buffers,
+            written: 0,
         }
     }
 
@@ -253,23 +260,36 @@ struct Pair<'a> {
     frame: Vec<u8>,
     /// That a frame lies in when it has arrived.
     buffers: u64,
+    /// Buffers of the sender in which the frame lies.
+    written: u16,
 }
 
 impl Pair<'_> {
+    /// Puts frames into the sender's queue: into its buffers first, and once it is in all of them, it need not be written again.
+    fn queue(&mut self, frames: u64) {
+        let mut left = frames;
+        while left > 0 && self.written < RING {
+            self.from.queue(&PLAIN, &self.frame);
+            self.written += 1;
+            left -= 1;
+        }
+        let available = self.from.available(guest::TRANSMIT);
+        let again = u16::try_from(left).unwrap();
+        self.from
+            .set_available(guest::TRANSMIT, available.wrapping_add(again));
+    }
+
     /// Sends frames, and counts the buffers that they arrive in.
     fn push(&mut self, frames: u64) -> Duration {
-        // A guest has 256 buffers for frames.
-        let window = WINDOW.min(200 / self.buffers);
+        let window = WINDOW_OF_GUESTS.min(200 / self.buffers);
         let (mut sent, mut received) = (0, 0);
         let start = Instant::now();
         while received < frames * self.buffers {
-            let old = sent;
-            while sent < frames.min(received / self.buffers + window) {
-                self.from.queue(&PLAIN, &self.frame);
-                sent += 1;
-            }
-            if sent > old {
+            let now = frames.min(received / self.buffers + window);
+            if now > sent {
+                self.queue(now - sent);
                 self.from.kick(guest::TRANSMIT);
+                sent = now;
             }
             match self.to.swallow() {
                 // On a busy host, the switch may wait for this very processor.

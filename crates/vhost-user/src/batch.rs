@@ -209,3 +209,35 @@ impl Iterator for Chain<'_> {
         Some(descriptor)
     }
 }
+
+/// What the fuzzer does with its bytes: they are a guest's memory, with a queue in it. Each chain ends, and as many are used as were
+/// taken.
+///
+/// # Panics
+///
+/// When that is not so.
+pub fn fuzz(bytes: &[u8]) {
+    const SIZE: u16 = 16;
+    const MEMORY_LEN: usize = 8192;
+    let ranges = [
+        (GuestAddress(0), MEMORY_LEN / 2),
+        (GuestAddress(0x1800), MEMORY_LEN / 2),
+    ];
+    let memory = Memory::from_ranges(&ranges).expect("memory");
+    let len = bytes.len().min(MEMORY_LEN / 2);
+    let _ = memory.write(&bytes[..len], GuestAddress(0));
+    let mut queue = Queue::new(SIZE).expect("a power of two");
+    queue.set_desc_table_address(Some(0), None);
+    queue.set_avail_ring_address(Some(0x100), None);
+    queue.set_used_ring_address(Some(0x200), None);
+    let (mut added, mut count) = (0, 0);
+    if let Ok(mut batch) = Batch::new(&mut queue, &mut added, &memory) {
+        while let Some(chain) = batch.next_chain() {
+            let head = chain.head();
+            assert!(chain.count() <= usize::from(u16::MAX) + 1);
+            count += u16::from(batch.give_back(head, 1).is_ok());
+        }
+    }
+    assert!(added == count && count <= SIZE);
+    assert_eq!(queue.next_used(), count);
+}

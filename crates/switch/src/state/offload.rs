@@ -1,6 +1,6 @@
 //! Does for a frame what a network card would have done: puts its checksum in, and cuts it.
 
-use crate::wire::vnet::{Checksum, Segment, SegmentKind};
+use crate::wire::vnet::{Checksum, Offload, SHORT_HEADER_LEN, Segment, SegmentKind};
 
 /// Pieces of a frame at most: 64 KiB of payload in the smallest pieces that Linux makes.
 pub const SEGMENTS_MAX: usize = 1400;
@@ -218,6 +218,44 @@ fn fold(sum: u64) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum as u16
+}
+
+/// What the fuzzer does with its bytes, a header and a frame: what is put in or cut is no longer than it may be, and nobody's but the
+/// sender's.
+pub fn fuzz(bytes: &[u8]) {
+    let Some((header, frame)) = bytes.split_first_chunk::<SHORT_HEADER_LEN>() else {
+        return;
+    };
+    let Ok(offload) = Offload::parse(header, frame.len()) else {
+        return;
+    };
+    let built = offload.to_bytes(1);
+    let short = built.first_chunk().expect("it is longer");
+    assert_eq!(Offload::parse(short, frame.len()), Ok(offload));
+    let Some(checksum) = offload.checksum else {
+        return;
+    };
+    let mut whole = frame.to_vec();
+    complete(&mut whole, checksum);
+    let place = usize::from(checksum.start) + usize::from(checksum.offset);
+    assert_eq!(whole[..place], frame[..place]);
+    assert_eq!(whole[place + 2..], frame[place + 2..]);
+    let Some(Ok(segments)) = offload
+        .segment
+        .map(|one| Segments::new(frame, one, checksum))
+    else {
+        return;
+    };
+    assert!(segments.count() <= SEGMENTS_MAX);
+    let (mut out, mut payload) = (Vec::new(), Vec::new());
+    for number in 0..segments.count() {
+        out.clear();
+        segments.append(number, &mut out);
+        assert!(out.len() <= frame.len());
+        assert_eq!(out[..segments.network], frame[..segments.network]);
+        payload.extend_from_slice(&out[segments.payload..]);
+    }
+    assert_eq!(payload, frame[segments.payload..]);
 }
 
 #[cfg(test)]

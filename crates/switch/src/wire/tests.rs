@@ -144,9 +144,10 @@ fn the_corpus_of_vde_requests_is_digested() {
 }
 
 #[test]
-fn the_corpora_of_tags_filters_and_vxlan_are_digested() {
+fn the_corpora_of_tags_filters_offloads_and_vxlan_are_digested() {
     run_corpus("port_tags", crate::state::tags::fuzz);
     run_corpus("frame_filter", filter::fuzz);
+    run_corpus("frame_offloads", crate::state::offload::fuzz);
     run_corpus("switch_state", crate::state::frozen::fuzz);
     run_corpus("vxlan_header", vxlan::fuzz);
 }

@@ -18,6 +18,8 @@ mod local;
 mod namespace;
 mod qemu;
 mod stopped;
+#[cfg(feature = "vhost-user")]
+mod strangers;
 mod stream;
 mod support;
 #[cfg(feature = "vhost-user")]

@@ -57,17 +57,42 @@ proptest! {
     fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(prop_oneof![0..48_u8, any::<u8>()], 0..64)) {
         crate::io::fuzz(&bytes);
     }
+
+    #[test]
+    fn chains_of_any_memory_come_to_an_end(
+        descriptors in prop::collection::vec((0..0x2200_u64, 0..200_u32, 0..8_u16, 0..18_u16), 0..60),
+        available in prop::collection::vec(0..18_u16, 0..18),
+    ) {
+        let mut memory = vec![0; 0x600];
+        for (place, (address, len, flags, next)) in descriptors.into_iter().enumerate() {
+            // Behind the first 16, which are the queue's, are tables of their own.
+            let at = 16 * place + if place < 16 { 0 } else { 0x200 };
+            memory[at..at + 8].copy_from_slice(&address.to_le_bytes());
+            memory[at + 8..at + 12].copy_from_slice(&len.to_le_bytes());
+            memory[at + 12..at + 14].copy_from_slice(&flags.to_le_bytes());
+            memory[at + 14..at + 16].copy_from_slice(&next.to_le_bytes());
+        }
+        memory[0x102..0x104].copy_from_slice(&(available.len() as u16).to_le_bytes());
+        for (place, head) in available.into_iter().enumerate() {
+            memory[0x104 + 2 * place..][..2].copy_from_slice(&head.to_le_bytes());
+        }
+        crate::batch::fuzz(&memory);
+    }
 }
 
 #[test]
-fn the_corpus_of_sessions_is_digested() {
-    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fuzz/corpus/vhost_user_session");
-    let mut count = 0;
-    for entry in std::fs::read_dir(&corpus).expect("a corpus") {
-        let path = entry.expect("an entry").path();
-        crate::io::fuzz(&std::fs::read(path).expect("a file"));
-        count += 1;
+fn the_corpora_of_sessions_and_chains_are_digested() {
+    for target in ["vhost_user_session", "queue_chains"] {
+        let corpus = format!("{}/../../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+        let mut count = 0;
+        for entry in std::fs::read_dir(&corpus).expect("a corpus") {
+            let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
+            match target {
+                "queue_chains" => crate::batch::fuzz(&bytes),
+                _ => crate::io::fuzz(&bytes),
+            }
+            count += 1;
+        }
+        assert!(count > 0, "{corpus} is empty");
     }
-    assert!(count > 0, "{} is empty", corpus.display());
 }
