@@ -32,6 +32,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: CacheCommand,
     },
+    /// Make snapshots for runs in other places, where nothing may be written, such as a build of Nix.
+    Snapshot {
+        #[command(subcommand)]
+        command: SnapshotCommand,
+    },
     /// Measure something on this host.
     Bench {
         #[command(subcommand)]
@@ -106,6 +111,10 @@ pub(crate) struct RunOptions {
     #[arg(long)]
     pub(crate) cold: bool,
 
+    /// Take images and snapshots from this directory, if the cache has none: `hotbed snapshot build` makes it.
+    #[arg(long, value_name = "DIR", value_parser = snapshots)]
+    pub(crate) snapshots: Option<PathBuf>,
+
     /// Do not show the lines of the machines' consoles; they are kept all the same.
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -149,6 +158,9 @@ pub(crate) enum ImageCommand {
         /// `micro`, `debian` or a test file.
         #[arg(value_name = "NAME|FILE.py")]
         what: PathBuf,
+        /// Also put them into this directory, for `--snapshots`: a new one, or one that such a command has made.
+        #[arg(short, long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// List the images in the cache.
     List,
@@ -175,6 +187,32 @@ pub(crate) enum CacheCommand {
     },
     /// Read every byte, and remove what is damaged.
     Verify,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Put the images and snapshots of a test's machines into a directory. What there is none of yet is built and booted.
+    Build(SnapshotOptions),
+}
+
+/// What `hotbed snapshot build` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotOptions {
+    /// The test file; only its head counts.
+    #[arg(value_name = "FILE.py")]
+    pub(crate) file: PathBuf,
+
+    /// Only this machine; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) machine: Vec<String>,
+
+    /// Where to put them: a new directory, or one that this command has made.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// Take images from this directory, which such a command has made, if the cache has none.
+    #[arg(long, value_name = "DIR", value_parser = snapshots)]
+    pub(crate) snapshots: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -258,4 +296,12 @@ pub(crate) fn output_directory(text: &str) -> Result<PathBuf, String> {
     rustix::fs::access(&path, rustix::fs::Access::WRITE_OK)
         .map_err(|_| format!("{text} is not a writable directory"))?;
     Ok(path)
+}
+
+fn snapshots(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.join("entries").is_dir() {
+        true => Ok(path),
+        false => Err("not a directory that `hotbed snapshot build` has made".to_owned()),
+    }
 }

@@ -31,10 +31,7 @@ pub(crate) fn run(command: &BenchCommand) -> Exit {
 
 fn boot(options: &BootOptions) -> Result<(), Exit> {
     let config = read_config(options.file.as_deref())?;
-    let signals = Signals::watch().map_err(|error| {
-        report::problem(format_args!("cannot watch for signals: {error}"));
-        Exit::HostFailed
-    })?;
+    let signals = Signals::watch()?;
     let call = Call {
         until: None,
         interrupt: &signals,
@@ -70,7 +67,7 @@ fn boot(options: &BootOptions) -> Result<(), Exit> {
     Ok(())
 }
 
-fn read_config(file: Option<&Path>) -> Result<TestConfig, Exit> {
+pub(crate) fn read_config(file: Option<&Path>) -> Result<TestConfig, Exit> {
     let config = match file {
         None => TestConfig::from_python_file(Path::new("bench.py"), STANDARD),
         Some(path) => {
@@ -113,7 +110,7 @@ fn measure_all(
     measured
 }
 
-fn failed(error: &Error, signals: &Signals) -> Exit {
+pub(crate) fn failed(error: &Error, signals: &Signals) -> Exit {
     if matches!(error, Error::Interrupted) {
         return Exit::Script(STATUS_BASE + signals.number());
     }

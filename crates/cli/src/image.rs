@@ -5,6 +5,7 @@ use std::path::Path;
 use anstream::{eprintln, println};
 use hotbed_driver::config::MachineKind;
 use hotbed_driver::{Call, Error, TestConfig, Testbed};
+use hotbed_image::cache::Tree;
 use hotbed_image::{Cache, Spec};
 use hotbed_python::{Interpreter, Signals};
 use owo_colors::OwoColorize;
@@ -50,12 +51,12 @@ fn exit_of(error: &Error) -> Exit {
 /// Runs `hotbed image …`.
 pub(crate) fn run(command: &ImageCommand) -> Exit {
     match command {
-        ImageCommand::Build { what } => build(what),
+        ImageCommand::Build { what, out } => build(what, out.as_deref()),
         ImageCommand::List => list(),
     }
 }
 
-fn build(what: &Path) -> Exit {
+fn build(what: &Path, out: Option<&Path>) -> Exit {
     let specs = match what.to_str() {
         Some("micro") => vec![Spec::Micro],
         Some("debian") => vec![Spec::Debian(hotbed_image::DebianSpec::default())],
@@ -69,6 +70,15 @@ fn build(what: &Path) -> Exit {
             .iter()
             .map(|spec| progress::show(|progress| hotbed_image::build(&cache, spec, progress)))
             .collect::<Result<Vec<_>, _>>()
+    });
+    let result = result.and_then(|images| {
+        let Some(out) = out else { return Ok(images) };
+        let tree = Tree::at(out)?;
+        for (spec, image) in specs.iter().zip(&images) {
+            progress::show(|progress| tree.put_image(spec, image, progress))?;
+        }
+        tree.finish()?;
+        Ok(images)
     });
     match result {
         Ok(images) => {

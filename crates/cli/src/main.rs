@@ -7,6 +7,7 @@
 //! - [`nixos`]: the same program as a drop-in `nixos-test-driver`.
 //! - [`image`]: images, built ahead and listed.
 //! - [`bench`](mod@bench): how long machines take to come up.
+//! - [`snapshot`]: snapshots as files, for runs in other places.
 //! - [`doctor`]: what this host has, and what is missing.
 //! - [`progress`]: what is shown while images are built.
 //! - [`signals`]: what asks us to end, where no Python runs.
@@ -26,6 +27,7 @@ mod report;
 mod run;
 mod shell;
 mod signals;
+mod snapshot;
 
 use clap::Parser;
 
@@ -43,6 +45,7 @@ fn main() {
         Command::Shell(options) => shell::run(&options),
         Command::Cache { command } => cache::run(&command),
         Command::Bench { command } => bench::run(&command),
+        Command::Snapshot { command } => snapshot::run(&command),
         Command::Doctor => doctor::run(),
     };
     exit.end_process();

@@ -218,6 +218,7 @@ impl Test {
         options.out_dir.clone_from(&self.options.output_directory);
         options.keep_state = self.options.keep_machine_state;
         options.cold = self.options.cold;
+        options.snapshots.clone_from(&self.options.snapshots);
         Testbed::new(self.config.clone(), options, log).map_err(|error| {
             report::error(&error);
             Exit::HostFailed

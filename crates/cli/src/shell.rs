@@ -22,10 +22,7 @@ pub(crate) fn run(options: &ShellOptions) -> Exit {
     };
     let signals = match Signals::watch() {
         Ok(signals) => signals,
-        Err(error) => {
-            report::problem(format_args!("cannot watch for signals: {error}"));
-            return Exit::HostFailed;
-        }
+        Err(exit) => return exit,
     };
     let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
     let near = Near {

@@ -18,6 +18,8 @@ const NEWS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Images {
     cache: Option<PathBuf>,
+    /// A tree where images and snapshots are looked for, too.
+    tree: Option<PathBuf>,
     /// Held as long as a machine may boot from them.
     built: Turns<Vec<(Spec, Image, Lease)>>,
 }
@@ -30,10 +32,11 @@ enum News {
 }
 
 impl Images {
-    /// Images in the cache at `cache`, or in the user's.
-    pub(crate) fn new(cache: Option<PathBuf>) -> Self {
+    /// Images in the cache at `cache`, or in the user's, and in the tree.
+    pub(crate) fn new(cache: Option<PathBuf>, tree: Option<PathBuf>) -> Self {
         Self {
             cache,
+            tree,
             built: Turns::new(Vec::new()),
         }
     }
@@ -41,6 +44,15 @@ impl Images {
     /// Where the cache is, when it can be used.
     pub(crate) fn cache_root(&self) -> Option<&Path> {
         self.cache.as_deref()
+    }
+
+    /// The cache.
+    pub(crate) fn cache(&self) -> Result<Cache, hotbed_image::Error> {
+        let cache = self.cache.as_ref().map_or_else(Cache::open, Cache::at)?;
+        match &self.tree {
+            Some(tree) => cache.with_tree(tree),
+            None => Ok(cache),
+        }
     }
 
     /// Builds or finds an image. When the call ends before, the build goes on in its thread, for the next one who asks.
@@ -57,11 +69,7 @@ impl Images {
             return Ok(image.clone());
         }
         let failed = Error::image(machine);
-        let cache = self
-            .cache
-            .as_ref()
-            .map_or_else(Cache::open, Cache::at)
-            .map_err(&failed)?;
+        let cache = self.cache().map_err(&failed)?;
         let (news, heard) = sync_channel(NEWS_MAX);
         let wanted = spec.clone();
         let build = move || {

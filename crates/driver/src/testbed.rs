@@ -49,6 +49,9 @@ pub struct Options {
     pub finds_state: bool,
     /// The image cache; by default the user's.
     pub cache: Option<PathBuf>,
+    /// Where images and snapshots are looked for that the cache does not have: a tree that [`Machine::put_into`] made. Nothing is written
+    /// there.
+    pub snapshots: Option<PathBuf>,
     /// The QEMU binary; by default `$HOTBED_QEMU`, else `qemu-system-x86_64` in `PATH`.
     pub qemu: Option<PathBuf>,
     /// The program that goes into guests; by default as [`AgentProgram::find`] has it. An empty path: none.
@@ -107,6 +110,7 @@ impl Testbed {
             true => directories::root(options.temporary_root.as_deref())?,
             false => directory.clone(),
         };
+        let cache = directories::cache(&config, options.cache, &directory);
         let reaper = Reaper::start(&directory).map_err(|error| {
             let _ = fs::remove_dir(&directory);
             Error::host("cannot start the reaper")(error)
@@ -124,7 +128,7 @@ impl Testbed {
                 .unwrap_or_else(|| QEMU.into()),
             agent: AgentProgram::find(options.agent.as_deref())?,
             is_cold: options.cold || crate::machine::hot::is_off(),
-            images: Images::new(directories::cache(&config, options.cache)),
+            images: Images::new(cache, options.snapshots),
             vlan_sockets: vlans
                 .iter()
                 .map(|vlan| (vlan.number(), vlan.stream_socket().to_owned()))

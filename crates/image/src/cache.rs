@@ -5,6 +5,7 @@
 //! locks/<kind>-<key>      held by the one who builds it
 //! tmp/<name>/             being built; its lock tells the living from the dead
 //! apt/  pins/             the packages' archive as it was last seen
+//! digests/                of files that are not the cache's, as they were last seen
 //! ```
 //!
 //! An entry is built in `tmp`, written to the disk, and moved to its place: whoever looks sees all of it or nothing.
@@ -18,6 +19,7 @@ mod list;
 mod lock;
 mod room;
 mod store;
+mod tree;
 
 pub(crate) use entry::Entry;
 pub use entry::Notes;
@@ -25,6 +27,7 @@ pub use lease::Lease;
 pub use list::Listed;
 pub use room::{LIMIT, Limit};
 pub use store::Stored;
+pub use tree::Tree;
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -39,6 +42,8 @@ use crate::{Error, Progress, Silent};
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
+    /// What is looked for there, too.
+    tree: Option<PathBuf>,
 }
 
 impl Cache {
@@ -71,7 +76,7 @@ impl Cache {
         for folder in ["entries", "locks", "pins", "tmp"] {
             files::create_folder(&root.join(folder))?;
         }
-        let cache = Self { root };
+        let cache = Self { root, tree: None };
         if cache.is_writable() {
             cache.sweep()?;
         }

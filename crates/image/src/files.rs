@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::SeekFrom;
 use sha2::{Digest as _, Sha256};
@@ -66,6 +67,16 @@ pub(crate) fn sync(path: &Path) -> Result<(), Error> {
         .map_err(failed("cannot write", path))
 }
 
+/// Gives a file that time since 1970, and waits until it is on the disk.
+pub(crate) fn sync_as_of(path: &Path, time: Duration) -> Result<(), Error> {
+    let sync = || {
+        let file = File::open(path)?;
+        file.set_modified(UNIX_EPOCH + time)?;
+        file.sync_all()
+    };
+    sync().map_err(failed("cannot write", path))
+}
+
 /// The names in a folder, sorted.
 pub(crate) fn names(folder: &Path) -> Result<Vec<std::ffi::OsString>, Error> {
     let read = || {
@@ -93,31 +104,49 @@ pub(crate) fn digest(path: &Path) -> Result<String, Error> {
 /// It does not matter which blocks of zeros are holes; holes are not read.
 pub(crate) fn sparse_digest(path: &Path) -> Result<String, Error> {
     let hash = || -> io::Result<String> {
-        let file = File::open(path)?;
-        let size = file.metadata()?.len();
         let mut hasher = Sha256::new();
-        let mut block = vec![0; SPARSE_BLOCK];
-        let mut at = 0;
-        while at < size {
-            at = match rustix::fs::seek(&file, SeekFrom::Data(at)) {
-                Ok(data) => data / SPARSE_BLOCK as u64 * SPARSE_BLOCK as u64,
-                Err(rustix::io::Errno::NXIO) => break,
-                Err(error) => return Err(error.into()),
-            };
-            let len =
-                usize::try_from(size - at).map_or(SPARSE_BLOCK, |left| left.min(SPARSE_BLOCK));
-            let block = &mut block[..len];
-            file.read_exact_at(block, at)?;
-            if block.iter().any(|&byte| byte != 0) {
-                hasher.update(at.to_le_bytes());
-                hasher.update(block);
-            }
-            at += len as u64;
-        }
+        let size = each_block(path, |at, block| {
+            hasher.update(at.to_le_bytes());
+            hasher.update(block);
+            Ok(())
+        })?;
         hasher.update(size.to_le_bytes());
         Ok(hex(&hasher.finalize()))
     };
     hash().map_err(failed("cannot read", path))
+}
+
+/// Copies a file to a new one; blocks of zeros become holes.
+pub(crate) fn copy_sparse(from: &Path, to: &Path) -> Result<(), Error> {
+    let copy = || {
+        let target = File::create_new(to)?;
+        let size = each_block(from, |at, block| target.write_all_at(block, at))?;
+        target.set_len(size)
+    };
+    copy().map_err(failed("cannot copy to", to))
+}
+
+/// Hands out the blocks of a file that are not all zeros, each with its offset; gives the file's size. Holes are not read.
+fn each_block(path: &Path, mut take: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut block = vec![0; SPARSE_BLOCK];
+    let mut at = 0;
+    while at < size {
+        at = match rustix::fs::seek(&file, SeekFrom::Data(at)) {
+            Ok(data) => data / SPARSE_BLOCK as u64 * SPARSE_BLOCK as u64,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let len = usize::try_from(size - at).map_or(SPARSE_BLOCK, |left| left.min(SPARSE_BLOCK));
+        let block = &mut block[..len];
+        file.read_exact_at(block, at)?;
+        if block.iter().any(|&byte| byte != 0) {
+            take(at, block)?;
+        }
+        at += len as u64;
+    }
+    Ok(size)
 }
 
 /// Turns an I/O error into ours.

@@ -53,6 +53,9 @@ pub use spec::{DebianSpec, FileSpec, Spec};
 ///
 /// When the spec is not valid, a tool is missing or fails, the network or the disk does.
 pub fn build(cache: &Cache, spec: &Spec, progress: &dyn Progress) -> Result<Image, Error> {
+    if let Some(image) = cache.image_of_tree(spec, progress) {
+        return Ok(image);
+    }
     match spec {
         Spec::Micro => micro::build(cache, progress),
         Spec::Debian(spec) => debian::build(cache, spec, progress),

@@ -10,16 +10,16 @@ use hotbed_image::{Cache, Silent, Spec};
 
 use crate::support::{Ended, PATIENCE, Place, Running, eventually};
 
-const SAVED: &str = "alice: saved as a snapshot";
-const RESTORED: &str = "alice: restored from a snapshot";
+pub(crate) const SAVED: &str = "alice: saved as a snapshot";
+pub(crate) const RESTORED: &str = "alice: restored from a snapshot";
 /// How many times a machine starts in the test that looks for leaks.
 const STARTS: &str = "HOTBED_HOT_STARTS";
 
 /// A folder with a test whose machine is hot, and a cache that has the user's images.
-struct Hot(Place);
+pub(crate) struct Hot(pub(crate) Place);
 
 impl Hot {
-    fn new(body: &str) -> Self {
+    pub(crate) fn new(body: &str) -> Self {
         let user = Cache::open().expect("a cache");
         hotbed_image::build(&user, &Spec::Micro, &Silent).expect("an image");
         let hot = Self(Place::new());
@@ -60,13 +60,17 @@ impl Hot {
 
     /// Runs the test in namespaces of its own, after `setup` in `sh`; `$CACHE` is the cache. `None` where this host has none.
     fn in_namespace(&self, setup: &str) -> Option<Ended> {
+        self.in_namespace_of(&self.command(), setup)
+    }
+
+    /// Runs a command so.
+    pub(crate) fn in_namespace_of(&self, inner: &Command, setup: &str) -> Option<Ended> {
         let mut allowed = Command::new("unshare");
         let allowed = allowed.args(["-rm", "true"]).stderr(Stdio::null()).status();
         if !allowed.is_ok_and(|status| status.success()) {
             println!("SKIPPED: no namespaces here (`unshare -rm true` fails)");
             return None;
         }
-        let inner = self.command();
         let mut command = Command::new("unshare");
         command
             .args(["-rm", "sh", "-c"])
@@ -102,7 +106,7 @@ impl Hot {
 
     /// The snapshots that are there, all of which are sound.
     #[track_caller]
-    fn snapshots(&self) -> Vec<PathBuf> {
+    pub(crate) fn snapshots(&self) -> Vec<PathBuf> {
         let cache = Cache::at(self.cache("")).expect("a cache");
         for listed in cache.list().expect("a list") {
             if listed.kind == "snapshot" {
@@ -263,10 +267,11 @@ fn another_qemu_boots_cold_once() {
     let hot = Hot::new("alice.succeed('true')\n");
     let qemu = hot.0.path("qemu");
     // As a package's new version comes: another file under the same name.
-    let install = || {
-        let new = hot
-            .0
-            .write("qemu.new", &format!("#!/bin/sh\nexec {name} \"$@\"\n"));
+    let install = |version: u32| {
+        let new = hot.0.write(
+            "qemu.new",
+            &format!("#!/bin/sh\n# {version}\nexec {name} \"$@\"\n"),
+        );
         fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("a program");
         fs::rename(&new, &qemu).expect("a rename");
     };
@@ -274,11 +279,14 @@ fn another_qemu_boots_cold_once() {
         let mut command = hot.command();
         Ended::of(command.env("HOTBED_QEMU", &qemu)).expect(0, &["passed in", word]);
     };
-    for _ in 0..2 {
-        install();
+    for version in [1, 2] {
+        install(version);
         passes(SAVED);
         passes(RESTORED);
     }
+    // The same program again: who has put it there, and when, does not count.
+    install(1);
+    passes(RESTORED);
     assert_eq!(hot.snapshots().len(), 2);
 }
 

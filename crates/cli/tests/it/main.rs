@@ -18,6 +18,7 @@ mod program;
 mod screens;
 mod shell;
 mod signals;
+mod snapshot;
 mod support;
 mod symbols;
 mod systemd;

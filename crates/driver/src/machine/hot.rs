@@ -7,6 +7,7 @@
 //! - `prestart`: a QEMU that is there before it is needed.
 //! - `checkpoint`: machines in the middle of a test, saved and taken back; `pages`: the memory that they have changed.
 //! - `clones`: one snapshot of many machines, each of which is told who it is.
+//! - `tree`: a snapshot for use in another place, or from another place.
 //! - `watch`: waits for a shell that announces itself, so that what is saved is as fresh as it can be.
 //!
 //! Invariant: what a test has done to a machine is in no snapshot: whatever touches a machine that is to be saved ends that.
@@ -23,10 +24,10 @@ pub(crate) mod ram;
 mod restore;
 mod save;
 mod settle;
+mod tree;
 mod watch;
 
 use std::ffi::OsString;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,7 @@ use crate::call::{after, now};
 use crate::config::{Hot as Point, ImageMachine, Net};
 use crate::{Call, Error};
 use checkpoint::Made;
+use key::Key;
 use ram::Memory;
 pub(crate) use watch::Others;
 
@@ -55,7 +57,7 @@ pub(crate) struct Hot {
     changed: Condvar,
     watcher: Mutex<Option<watch::Watcher>>,
     spare: Mutex<Option<prestart::Spare>>,
-    has_said_why_cold: AtomicBool,
+    why_cold: OnceLock<String>,
 }
 
 /// Where a machine is on its way to a snapshot.
@@ -74,7 +76,7 @@ enum Phase {
 #[derive(Debug)]
 struct Plan {
     cache: Cache,
-    key: String,
+    key: Key,
     /// QEMU's arguments for a machine that begins from the snapshot, but for those of its memory.
     arguments: Vec<OsString>,
     /// MiB.
@@ -204,7 +206,7 @@ impl Machine {
 
     /// Says once why the machine does not begin from a snapshot, or does not become one.
     fn why_cold(&self, why: &str) {
-        if !self.hot.has_said_why_cold.swap(true, Ordering::Relaxed) {
+        if self.hot.why_cold.set(why.to_owned()).is_ok() {
             self.log(&format!("no snapshot: {why}"));
         }
     }
@@ -225,13 +227,14 @@ impl Machine {
             return None;
         }
         let (Some(cache), Some(qemu)) = (
-            self.site.cache_root().and_then(|root| Cache::at(root).ok()),
+            self.site.images.cache().ok(),
             crate::accelerator::which(&self.site.qemu),
         ) else {
             self.why_cold("there is no cache to keep it in");
             return None;
         };
         let inputs = key::Inputs {
+            cache: &cache,
             qemu: &qemu,
             start,
             machine,
@@ -284,7 +287,7 @@ impl Machine {
 
     /// Begins from the snapshot, if there is one that is good.
     fn restore_stored(&self, plan: &Plan, call: &Call<'_>) -> Result<Option<Run>, Error> {
-        if let Some(snapshot) = plan.cache.stored(KIND, &plan.key) {
+        if let Some(snapshot) = plan.cache.stored(KIND, &plan.key.key) {
             let begin = now();
             match self.restore(plan, &snapshot, restore::Console::OfSnapshot, call) {
                 Ok(run) => {
@@ -295,11 +298,11 @@ impl Machine {
                 Err(error @ (Error::Interrupted | Error::Timeout(_))) => return Err(error),
                 Err(error) => {
                     self.log(&format!(
-                        "its snapshot is of no use and goes; it boots cold: {}",
+                        "its snapshot is of no use; it boots cold: {}",
                         error.chain()
                     ));
                     drop(snapshot);
-                    let _ = plan.cache.remove(KIND, &plan.key);
+                    let _ = plan.cache.remove(KIND, &plan.key.key);
                 }
             }
         }
@@ -316,6 +319,7 @@ impl Machine {
         drop(self.take_spare(&[]));
         let plan = plan.filter(|plan| {
             let is_writable = plan.cache.is_writable();
+            self.why_not_from_tree(plan);
             if !is_writable {
                 self.why_cold("the cache cannot be written");
             }
@@ -343,7 +347,11 @@ impl Machine {
             }
         };
         if let Ok(ram) = &ram {
-            arguments.extend(restore::memory_arguments(start.memory, &ram.path(), true));
+            arguments.extend(restore::memory_arguments(
+                start.memory,
+                &ram.path(),
+                restore::Access::Shared,
+            ));
         }
         let mut run = self.start_qemu(arguments, None, call)?;
         run.made = ram.ok().map(|ram| Made::cold(start, ram));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,20 @@ impl Entry {
         })
     }
 
+    /// The names of its files.
+    pub(super) fn names(&self) -> Result<Vec<String>, Error> {
+        let manifest = Manifest::read(&self.folder).ok_or_else(|| Error::Malformed {
+            path: self.folder.join(MANIFEST),
+            reason: "it is gone".to_owned(),
+        })?;
+        Ok(manifest.files.into_keys().collect())
+    }
+
+    /// What the build noted.
+    pub(super) fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
     /// The path of a file.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -67,12 +82,13 @@ pub(super) fn notes(folder: &Path) -> Option<Notes> {
     Manifest::read(folder).map(|manifest| manifest.notes)
 }
 
-/// Writes the manifest, and waits until all of the entry is on the disk.
+/// Writes the manifest, and waits until all of the entry is on the disk. Its files get the time that they would have in a store of Nix,
+/// so that nobody must read them whole to see that they are the same there.
 pub(super) fn seal(folder: &Path, notes: Notes) -> Result<(), Error> {
     let mut sealed = BTreeMap::new();
     for name in files::names(folder)? {
         let path = folder.join(&name);
-        files::sync(&path)?;
+        files::sync_as_of(&path, TIME)?;
         let stamp = Stamp::read(&path)?;
         let digest = digest(&path)?;
         sealed.insert(name.to_string_lossy().into_owned(), Seal { stamp, digest });
@@ -151,6 +167,8 @@ impl Stamp {
     }
 }
 
+/// When an entry's files were changed, in seconds since 1970.
+const TIME: Duration = Duration::from_secs(1);
 /// The extension of files with holes.
 const SPARSE: &str = "sparse";
 pub(super) const MANIFEST: &str = "manifest.json";

@@ -1,15 +1,17 @@
 //! What others keep beside images: the same whole-or-absent entries, for things that this crate does not build.
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use super::lease::{self, Lease};
 use super::{Cache, Entry, Listed, Notes};
-use crate::{Error, Progress, Silent};
+use crate::{Error, KeyBuilder, Progress, Silent, files};
 
 /// An entry that somebody else than this crate has made: files and notes, whole. It stays as long as this exists.
 #[derive(Debug)]
 pub struct Stored {
-    entry: Entry,
+    pub(super) entry: Entry,
     lease: Lease,
 }
 
@@ -40,16 +42,20 @@ impl Cache {
     /// Finds an entry that is whole, and takes note that it is of use.
     #[must_use]
     pub fn stored(&self, kind: &str, key: &str) -> Option<Stored> {
-        let lease = lease::lease(&self.place(kind, key))?;
-        let entry = self.find(kind, key)?;
-        lease::note_use(&self.place(kind, key));
-        Some(Stored { entry, lease })
+        let take = |cache: &Self| {
+            let lease = lease::lease(&cache.place(kind, key))?;
+            let entry = cache.find(kind, key)?;
+            Some(Stored { entry, lease })
+        };
+        let own = take(self).inspect(|_| lease::note_use(&self.place(kind, key)));
+        own.or_else(|| take(&self.tree()?))
     }
 
     /// Whether there is an entry that is whole; that is no use of it.
     #[must_use]
     pub fn has(&self, kind: &str, key: &str) -> bool {
-        self.find(kind, key).is_some()
+        let is_in = |cache: &Self| cache.find(kind, key).is_some();
+        is_in(self) || self.tree().is_some_and(|tree| is_in(&tree))
     }
 
     /// Has an entry made by `fill`, which puts files into the folder that it gets and returns its notes; one that is there already,
@@ -103,4 +109,47 @@ impl Cache {
         }
         Ok(gone)
     }
+
+    /// The SHA-256 of a file that rarely changes, such as a program; it is read once, as long as its place, size and time stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn digest_of(&self, path: &Path) -> Result<String, Error> {
+        let failed = || files::failed("cannot read", path);
+        let path = path.canonicalize().map_err(failed())?;
+        let file = path.metadata().map_err(failed())?;
+        let numbers = [file.dev(), file.ino(), file.size()].map(|number| number.to_string());
+        let times = [
+            file.mtime(),
+            file.mtime_nsec(),
+            file.ctime(),
+            file.ctime_nsec(),
+        ];
+        let stamp = KeyBuilder::new("digest")
+            .input("path", path.as_os_str().as_bytes())
+            .inputs("number", numbers.iter())
+            .input("times", format!("{times:?}"))
+            .finish();
+        let folder = self.root().join("digests");
+        let known = files::read(&folder.join(&stamp), DIGEST_MAX).unwrap_or_default();
+        if let Ok(digest) = String::from_utf8(known)
+            && digest.len() as u64 == DIGEST_MAX
+        {
+            return Ok(digest);
+        }
+        let digest = files::digest(&path)?;
+        if files::names(&folder).is_ok_and(|names| names.len() >= DIGESTS_MAX) {
+            let _ = std::fs::remove_dir_all(&folder);
+        }
+        // What is not remembered is read again.
+        let _ = files::create_folder(&folder)
+            .and_then(|()| files::write_lightly(&folder.join(&stamp), digest.as_bytes()));
+        Ok(digest)
+    }
 }
+
+/// The length of a digest.
+const DIGEST_MAX: u64 = 64;
+/// How many are remembered.
+const DIGESTS_MAX: usize = 256;

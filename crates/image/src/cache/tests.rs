@@ -1,5 +1,6 @@
 //! One builds, many wait; what is damaged is built again; what the dead leave is cleared.
 
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
@@ -356,4 +357,73 @@ fn a_byte_that_changed_is_found_though_size_and_time_are_the_same() {
     let gone = cache.verify().unwrap();
     assert_eq!(gone.len(), 1);
     assert_eq!((&*gone[0].key, cache.list().unwrap().len()), ("bb", 1));
+}
+
+#[test]
+fn a_tree_is_found_wherever_it_is_without_reading_its_files_and_is_never_written() {
+    let (folder, cache) = cache();
+    let stored = store(&cache, "aa");
+    let place = folder.path().join("made");
+    let tree = Tree::at(&place).unwrap();
+    tree.put("snapshot", "aa", &stored, &Silent).unwrap();
+    tree.put("snapshot", "aa", &stored, &Silent).unwrap();
+    tree.finish().unwrap();
+    assert_eq!(files::names(&place).unwrap(), ["entries"]);
+    // As a store of Nix has it: at another place, without holes, with that time.
+    let moved = folder.path().join("moved");
+    let inside = moved.join("entries/snapshot-aa");
+    fs::create_dir_all(&inside).unwrap();
+    for name in files::names(&place.join("entries/snapshot-aa")).unwrap() {
+        let copy = inside.join(&name);
+        fs::write(
+            &copy,
+            fs::read(stored.path(&name.to_string_lossy())).unwrap(),
+        )
+        .unwrap();
+        files::sync_as_of(&copy, Duration::from_secs(1)).unwrap();
+    }
+    fs::remove_dir_all(place).unwrap();
+    let (_other, empty) = self::cache();
+    let other = empty.with_tree(&moved).unwrap();
+    let file = File::options().write(true).open(inside.join("ram.sparse"));
+    let file = file.unwrap();
+    let time = file.metadata().unwrap().modified().unwrap();
+    file.write_all_at(b"?", 0).unwrap();
+    file.set_modified(time).unwrap();
+    assert!(other.has("snapshot", "aa") && other.stored("snapshot", "aa").is_some());
+    assert!(!other.tree().unwrap().is_sound("snapshot", "aa"));
+    assert!(other.list().unwrap().is_empty() && !inside.join("used").exists());
+    // What is made again is the cache's own.
+    let own = store(&other, "aa");
+    assert!(own.path("ram.sparse").starts_with(other.root()));
+    let found = other.stored("snapshot", "aa").unwrap();
+    assert_eq!(found.path("ram.sparse"), own.path("ram.sparse"));
+    assert!(matches!(
+        Tree::at(other.root().join("locks")),
+        Err(Error::Malformed { .. })
+    ));
+    assert!(
+        Cache::at(folder.path().join("x"))
+            .unwrap()
+            .with_tree(folder.path())
+            .is_err()
+    );
+}
+
+#[test]
+fn the_digest_of_a_file_is_remembered_until_the_file_changes() {
+    let (folder, cache) = cache();
+    let file = folder.path().join("program");
+    fs::write(&file, b"one").unwrap();
+    let one = cache.digest_of(&file).unwrap();
+    assert_eq!(one, files::digest(&file).unwrap());
+    // What is remembered counts; what is damaged does not.
+    let memory = cache.root().join("digests");
+    let memory = memory.join(&files::names(&memory).unwrap()[0]);
+    fs::write(&memory, "f".repeat(64)).unwrap();
+    assert_eq!(cache.digest_of(&file).unwrap(), "f".repeat(64));
+    fs::write(&memory, "f").unwrap();
+    assert_eq!(cache.digest_of(&file).unwrap(), one);
+    fs::write(&file, b"two").unwrap();
+    assert_ne!(cache.digest_of(&file).unwrap(), one);
 }

@@ -14,7 +14,7 @@ use hotbed_console::agent::Hello;
 use serde_json::{Value, json};
 
 use super::ram::Memory;
-use super::restore::{ask, memory_arguments, receive_devices, version};
+use super::restore::{Access, ask, memory_arguments, receive_devices, version};
 use super::save::send_devices;
 use super::{limits, pages};
 use crate::call::now;
@@ -190,7 +190,11 @@ impl Machine {
             false => None,
         };
         let ram = shared.as_ref().unwrap_or(&frozen.ram).path();
-        arguments.extend(memory_arguments(frozen.memory, &ram, shared.is_some()));
+        let access = match shared {
+            Some(_) => Access::Shared,
+            None => Access::Private,
+        };
+        arguments.extend(memory_arguments(frozen.memory, &ram, access));
         arguments.extend(["-S", "-incoming", "defer"].map(OsString::from));
         let opening = Opening::BackTo(frozen.view.clone());
         let mut run = self.start_qemu(arguments, Some(&opening), call)?;

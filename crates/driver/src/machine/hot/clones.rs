@@ -107,7 +107,7 @@ impl Machine {
         start: &ImageStart<'_>,
         call: &Call<'_>,
     ) -> Result<Option<Run>, Error> {
-        let Some(key) = plan.as_ref().map(|plan| plan.key.clone()) else {
+        let Some(key) = plan.as_ref().map(|plan| plan.key.key.clone()) else {
             return Ok(None);
         };
         let group = self.site.clones.group(&key);

@@ -42,7 +42,7 @@ impl Machine {
         let Some(plan) = self.plan(image, &start) else {
             return Ok(false);
         };
-        let Some(snapshot) = plan.cache.stored(KIND, &plan.key) else {
+        let Some(snapshot) = plan.cache.stored(KIND, &plan.key.key) else {
             return Ok(false);
         };
         let Some(arguments) = self.arguments(&plan, &snapshot) else {

@@ -92,7 +92,7 @@ impl Machine {
             return Ok(run);
         }
         let copy = Memory::of_copy(&snapshot.path(RAM), plan.memory, call)?;
-        let arguments = arguments_with(plan, &copy.path(), true);
+        let arguments = arguments_with(plan, &copy.path(), Access::Shared);
         let mut run = self.start_qemu(arguments, Some(opening), call)?;
         run.made = Some(made(plan, snapshot, Some(copy))?);
         Ok(run)
@@ -101,8 +101,13 @@ impl Machine {
     /// QEMU's arguments for a machine that maps a snapshot's memory; `None` when it needs memory to share, or QEMU cannot open the file.
     pub(super) fn arguments(&self, plan: &Plan, snapshot: &Stored) -> Option<Vec<OsString>> {
         let ram = snapshot.path(RAM);
-        let may_map = !self.shares_memory() && is_writable(&ram);
-        may_map.then(|| arguments_with(plan, &ram, false))
+        let access = match (self.shares_memory(), is_writable(&ram)) {
+            (true, _) => return None,
+            (false, true) => Access::Private,
+            (false, false) if opens_to_read(snapshot.note(QEMU).ok()?) => Access::Read,
+            (false, false) => return None,
+        };
+        Some(arguments_with(plan, &ram, access))
     }
 
     fn resume(&self, run: &Run, snapshot: &Stored, call: &Call<'_>) -> Result<(), Error> {
@@ -127,9 +132,29 @@ impl Machine {
     }
 }
 
-fn arguments_with(plan: &Plan, ram: &Path, shared: bool) -> Vec<OsString> {
+/// Whether a QEMU, by its own words, maps memory privately that it cannot write: 8.2 and later.
+fn opens_to_read(version: &str) -> bool {
+    let mut numbers = version
+        .split(['.', ' '])
+        .map(|word| word.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (8, 2)
+}
+
+/// How QEMU opens a guest's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// What the guest writes is in the file.
+    Shared,
+    /// What the guest writes is its own; the file is opened for writing all the same.
+    Private,
+    /// The same, with a file that cannot be written.
+    Read,
+}
+
+fn arguments_with(plan: &Plan, ram: &Path, access: Access) -> Vec<OsString> {
     let mut arguments = plan.arguments.clone();
-    arguments.extend(memory_arguments(plan.memory, ram, shared));
+    arguments.extend(memory_arguments(plan.memory, ram, access));
     arguments.extend(["-incoming".into(), "defer".into()]);
     arguments
 }
@@ -173,12 +198,15 @@ pub(super) fn version(run: &Run) -> String {
     format!("{} {}", version.qemu, version.package)
 }
 
-/// The arguments that make a file the guest's memory; what is written to it stays with the guest unless it is shared.
-pub(super) fn memory_arguments(mebibytes: u32, file: &Path, shared: bool) -> [OsString; 4] {
+/// The arguments that make a file the guest's memory.
+pub(super) fn memory_arguments(mebibytes: u32, file: &Path, access: Access) -> [OsString; 4] {
     let path = file.to_string_lossy().replace(',', ",,");
-    let shared = if shared { "on" } else { "off" };
-    let memory =
-        format!("memory-backend-file,id=ram,size={mebibytes}M,share={shared},mem-path={path}");
+    let access = match access {
+        Access::Shared => "share=on",
+        Access::Private => "share=off",
+        Access::Read => "share=off,readonly=on,rom=off",
+    };
+    let memory = format!("memory-backend-file,id=ram,size={mebibytes}M,{access},mem-path={path}");
     [
         "-object".into(),
         memory.into(),

@@ -28,6 +28,8 @@ pub(super) const CONSOLE: &str = "console";
 pub(super) const WAY: &str = "way";
 pub(super) const QEMU: &str = "qemu";
 pub(super) const AGENT: &str = "agent";
+/// The machine's name, or that of what it is a clone of.
+pub(super) const MACHINE: &str = "machine";
 /// Bytes in front of the devices' states in the file of that name, if that is known.
 pub(super) const FRONT: &str = "front";
 /// How long QEMU may take to go on with a machine that could not be saved.
@@ -60,7 +62,7 @@ impl Machine {
                     restored,
                     Ok(_) | Err(Error::Interrupted | Error::Timeout(_))
                 ) {
-                    let _ = plan.cache.remove(KIND, &plan.key);
+                    let _ = plan.cache.remove(KIND, &plan.key.key);
                 }
                 restored
             });
@@ -104,7 +106,7 @@ impl Machine {
             interrupt: call.interrupt,
         };
         let mut failure = None;
-        let stored = plan.cache.store(KIND, &plan.key, &progress, |folder| {
+        let stored = plan.cache.store(KIND, &plan.key.key, &progress, |folder| {
             self.fill(run, plan, has_agent, folder, call)
                 .map_err(|error| {
                     failure = Some(error);
@@ -153,7 +155,9 @@ impl Machine {
             (WAY.to_owned(), way.to_owned()),
             (QEMU.to_owned(), version(run)),
             (AGENT.to_owned(), has_agent.to_string()),
+            (MACHINE.to_owned(), self.kind_name().to_owned()),
         ]);
+        notes.extend(plan.key.parts.clone());
         notes.extend(front.map(|len| (FRONT.to_owned(), len.to_string())));
         Ok(notes)
     }
