@@ -21,6 +21,7 @@
         program = "${self.packages.${system}.hotbed}/bin/hotbed";
         meta.description = "Run a test";
       };
+      lib.${system} = pkgs.callPackage ./nix/snapshot.nix { inherit hotbed; };
       nixosModules.agent = ./nix/agent-module.nix;
       devShells.${system}.default = pkgs.callPackage ./nix/shell.nix { inherit hotbed; };
     };

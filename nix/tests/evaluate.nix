@@ -11,6 +11,17 @@ let
   shell = outputs.devShells.x86_64-linux.default;
   app = outputs.apps.x86_64-linux.default;
 
+  inherit (outputs.lib.x86_64-linux) snapshot test;
+  images = "/nix/store/0-images";
+  ping = ../../examples/ping.py;
+  # With texts in place of the files that they become.
+  ofHead = (import ../snapshot.nix {
+    inherit hotbed;
+    inherit (nixpkgs) lib runCommand;
+    writeText = name: text: "<${text}>";
+  }).snapshot;
+  nixpkgs = (import ./nixpkgs.nix).legacyPackages.x86_64-linux;
+
   manifest = builtins.fromTOML (builtins.readFile ../../Cargo.toml);
   contains = part: text: builtins.length (builtins.split part text) > 1;
 
@@ -74,6 +85,15 @@ in
   "the package says what it is" = hotbed.meta.mainProgram == "hotbed" && hotbed.meta.platforms == [ "x86_64-linux" ];
   "the app is the package's program" = app.type == "app" && app.program == "${hotbed}/bin/${hotbed.meta.mainProgram}";
   "the shell has what the package is built from" = builtins.elem hotbed.outPath (map (from: from.outPath) shell.inputsFrom);
+  "a snapshot depends on the head of its test" = (ofHead { test = ping; inherit images; }).script == "hotbed snapshot build  --snapshots ${images} --out $out <# /// hotbed\n# [machines.alice]\n#\n# [machines.bob]\n# ///\n>\n";
+  "a test without a head has no snapshot" = !evaluates (ofHead { test = ../../Cargo.toml; inherit images; }).script;
+  "a snapshot is of images that are given" = contains "^hotbed snapshot build --machine alice --snapshots ${images} --out [$]out " (snapshot { test = ping; machines = [ "alice" ]; inherit images; }).script;
+  "a snapshot is made with what runs the test" = (test { test = ping; inherit images; }).HOTBED_ACCEL == (snapshot { test = ping; inherit images; }).HOTBED_ACCEL;
+  "KVM is a feature of the builder" = (snapshot { test = ping; inherit images; }).requiredSystemFeatures == [ "kvm" ] && (snapshot { test = ping; kvm = false; inherit images; }).requiredSystemFeatures == [ ];
+  "a test begins from its snapshots" = contains " --snapshots ${snapshot { test = ping; inherit images; }} " (test { test = ping; inherit images; }).script;
+  "a test gets its arguments" = contains "ping.py one two\n$" (test { test = ping; arguments = [ "one" "two" ]; inherit images; }).script;
+  "a snapshot is built by the program that the flake gives" = (snapshot { test = ping; inherit images; }).nativeBuildInputs == [ hotbed ];
+  "the program knows the options that it is given" = builtins.all (option: contains "pub[(]crate[)] ${option}:" (builtins.readFile ../../crates/cli/src/arguments.rs)) [ "machine" "out" "snapshots" "output_directory" ];
   "the shell has cargo" = builtins.elem "cargo" (map (package: package.pname) shell.packages);
   "all of the package evaluates" = builtins.isString (builtins.toJSON (builtins.removeAttrs hotbed [ "outPath" "type" ] // { src = toString hotbed.src; cargoLock = toString hotbed.cargoLock.lockFile; }));
   "all of the shell evaluates" = builtins.isString (builtins.toJSON (builtins.removeAttrs shell [ "outPath" "type" ]));

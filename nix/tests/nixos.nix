@@ -5,7 +5,7 @@
 { pkgs }:
 
 let
-  inherit (builtins) all attrNames attrValues concatStringsSep isAttrs isBool isInt isList isString mapAttrs;
+  inherit (builtins) all attrNames attrValues isAttrs isBool isInt isList isString mapAttrs;
 
   option = arguments: { _type = "option"; } // arguments;
   isOption = value: isAttrs value && value._type or null == "option";
@@ -37,7 +37,6 @@ let
     mkIf = condition: content: { _type = "if"; inherit condition content; };
     literalExpression = text: { _type = "literalExpression"; inherit text; };
     optionals = condition: list: if condition then list else [ ];
-    escapeShellArgs = concatStringsSep " ";
   };
 
   declare = type: option { inherit type; };

@@ -45,6 +45,8 @@ let
           mit.spdxId = "MIT";
           asl20.spdxId = "Apache-2.0";
         };
+        escapeShellArgs = builtins.concatStringsSep " ";
+        optional = condition: value: if condition then [ value ] else [ ];
         makeBinPath = packages: builtins.concatStringsSep ":" (map (package: "${package}/bin") packages);
       };
       mkShell = arguments: arguments // package "nix-shell";
@@ -57,7 +59,8 @@ let
       python3 = package "python3" // {
         interpreter = "${package "python3"}/bin/python3";
       };
-      runCommand = name: environment: script: package name;
+      runCommand = name: environment: script: environment // package name // { inherit script; };
+      writeText = name: text: package name // { inherit text; };
       rustPlatform.buildRustPackage = derive;
     };
 
