@@ -10,6 +10,9 @@ use hotbed_switch::{PortInfo, PortKind};
 
 use crate::support::{ALL, Lan, Running, VdeClient, have};
 
+#[path = "../../examples/two_qemus.rs"]
+mod two_qemus;
+
 const QEMU: &str = "qemu-system-x86_64";
 const GUEST: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x61]);
 const SERVER: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x01]);
@@ -53,6 +56,13 @@ fn a_guest_on_netdev_dgram_gets_an_address_through_the_switch() {
         side("remote", &ours)
     );
     guest_gets_an_address(&lan, &netdev, |kind| kind == PortKind::Dgram);
+}
+
+#[test]
+fn two_guests_of_the_example_hear_each_other() {
+    if have(QEMU, "--version") {
+        two_qemus::main().unwrap();
+    }
 }
 
 /// Starts QEMU, answers its DHCPDISCOVER, and waits for the DHCPREQUEST that shows that the answer arrived.
