@@ -174,6 +174,7 @@ fn kind(kind: PortKind) -> &'static str {
         PortKind::Tap => "tap",
         PortKind::Vxlan => "vxlan",
         PortKind::Local => "local",
+        PortKind::VhostUser => "vhost-user",
         _ => "other",
     }
 }
