@@ -1,4 +1,4 @@
-//! The Python stubs, checked by mypy: by themselves, with the scripts in `crates/python/tests/typing/`, and with every
+//! The Python stubs, checked by mypy and, as NixOS does now, by ty: by themselves, with the scripts in `crates/python/tests/typing/`, and with every
 //! example, so that stubs and examples cannot drift apart.
 //!
 //! mypy lives in a virtual environment below `target/`, made once for its pinned versions and the interpreter at hand.
@@ -10,11 +10,14 @@ use anyhow::{Context as _, ensure};
 use crate::run::Job;
 use crate::test::Context;
 
-/// mypy and all it depends on, pinned.
+/// mypy and all it depends on, and ty, pinned.
 const REQUIREMENTS: &str = include_str!("../mypy.txt");
 
 /// The interpreter whose standard library the stubs are checked against.
 const PYTHON: &str = "/usr/bin/python3";
+
+/// The script that is as NixOS gives scripts to ty.
+const VALUES: &str = "crates/python/tests/typing/nixpkgs_values.py";
 
 /// Written last: a virtual environment without it is half made.
 const READY: &str = "hotbed-ready";
@@ -32,7 +35,8 @@ pub(crate) fn check(context: &mut Context<'_>) -> anyhow::Result<()> {
     let Some(venv) = environment(context)? else {
         return Ok(());
     };
-    scripts.extend(declared_examples(context)?);
+    let examples = declared_examples(context)?;
+    scripts.extend(examples.iter().cloned());
     let job = Job::new(venv.join("bin/python"))
         .args([
             "-m",
@@ -43,8 +47,17 @@ pub(crate) fn check(context: &mut Context<'_>) -> anyhow::Result<()> {
         ])
         .args([context.workspace.scratch("mypy-cache"), stubs.clone()])
         .args(scripts)
-        .env("MYPYPATH", stubs);
+        .env("MYPYPATH", &stubs);
     context.run("", job)?;
+    // It does not know names that are declared without a value, which scripts for mypy have.
+    let values = context.workspace.root().join(VALUES);
+    let job = Job::new(venv.join("bin/ty"))
+        .args(["check", "--error-on-warning", "--color", "never"])
+        .args(["--python".as_ref(), venv.as_os_str()])
+        .args(["--extra-search-path".as_ref(), stubs.as_os_str()])
+        .args([values])
+        .args(examples);
+    context.run("ty", job)?;
     Ok(())
 }
 
@@ -68,6 +81,12 @@ fn declared_examples(context: &Context<'_>) -> anyhow::Result<Vec<PathBuf>> {
     Ok(copies)
 }
 
+/// What every script has. A name that is only declared is none for ty.
+const DECLARED: &str = "from typing import cast
+from test_driver.script import *
+def _machine() -> QemuMachine: return cast(QemuMachine, None)
+";
+
 /// Puts the names that the driver defines in front of a script, its machines among them.
 fn declare(script: &str) -> String {
     let mut machines: Vec<(String, usize)> = Vec::new();
@@ -84,14 +103,14 @@ fn declare(script: &str) -> String {
             *clones = count;
         }
     }
-    let mut declared = String::from("from test_driver.script import *\n");
+    let mut declared = String::from(DECLARED);
     for (name, clones) in machines {
         match clones {
-            0 => declared.push_str(&format!("{name}: QemuMachine\n")),
-            _ => declared.push_str(&format!("{name}s: list[QemuMachine]\n")),
+            0 => declared.push_str(&format!("{name} = _machine()\n")),
+            _ => declared.push_str(&format!("{name}s = [_machine()]\n")),
         }
         for number in 1..=clones {
-            declared.push_str(&format!("{name}{number}: QemuMachine\n"));
+            declared.push_str(&format!("{name}{number} = _machine()\n"));
         }
     }
     declared + script
@@ -160,23 +179,26 @@ fn remove(folder: &Path) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::declare;
+    use super::{DECLARED, declare};
 
     #[test]
     fn machines_of_the_head_are_declared_once() {
         let script = "# /// hotbed\n# [machines.web-1]\n# [machines.web-1.files.\"/x\"]\n# [machines.b]\n# ///\nb.start()\n";
         let declared = declare(script);
-        assert!(declared.starts_with(
-            "from test_driver.script import *\nweb_1: QemuMachine\nb: QemuMachine\n# ///"
-        ));
+        assert!(declared.starts_with(&format!(
+            "{DECLARED}web_1 = _machine()\nb = _machine()\n# ///"
+        )));
         assert!(declared.ends_with(script));
     }
 
     #[test]
     fn clones_are_declared_one_by_one_and_as_a_list() {
         let declared = declare("# [machines.w]\n# count = 2\n# [machines.b]\n");
-        assert!(declared.starts_with(
-            "from test_driver.script import *\nws: list[QemuMachine]\nw1: QemuMachine\nw2: QemuMachine\nb: QemuMachine\n"
-        ), "{declared}");
+        assert!(
+            declared.starts_with(&format!(
+                "{DECLARED}ws = [_machine()]\nw1 = _machine()\nw2 = _machine()\nb = _machine()\n"
+            )),
+            "{declared}"
+        );
     }
 }

@@ -13,7 +13,7 @@ mod search;
 
 use std::time::Duration;
 
-pub(crate) use base::BaseMachine;
+pub(crate) use base::{BaseMachine, NspawnMachine};
 pub(crate) use parallel::Parallel;
 pub(crate) use process::{Input, Output, Process};
 pub(crate) use program::Completed;

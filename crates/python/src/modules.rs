@@ -7,7 +7,9 @@ use crate::debug::{Debug, DebugAbstract, DebugNop};
 use crate::driver::Driver;
 use crate::exceptions::{MachineError, RequestedAssertionFailed};
 use crate::log::{Block, Logger};
-use crate::machine::{BaseMachine, Completed, Input, Output, Parallel, Process, QemuMachine};
+use crate::machine::{
+    BaseMachine, Completed, Input, NspawnMachine, Output, Parallel, Process, QemuMachine,
+};
 use crate::polling::{PollingCondition, PollingConditionError};
 use crate::qmp::{Events, QmpApiError, QmpSession};
 use crate::retry;
@@ -26,6 +28,7 @@ pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
     let machine = module(py, "test_driver.machine", true)?;
     machine.add_class::<BaseMachine>()?;
     machine.add_class::<QemuMachine>()?;
+    machine.add_class::<NspawnMachine>()?;
     machine.add_class::<Completed>()?;
     machine.add_class::<Process>()?;
     machine.add_class::<Input>()?;
@@ -65,6 +68,7 @@ pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
     debug.add_class::<Debug>()?;
     let logger = module(py, "test_driver.logger", false)?;
     logger.add_class::<Logger>()?;
+    logger.add("AbstractLogger", py.get_type::<Logger>())?;
     logger.add_class::<Block>()?;
     for (name, child) in [
         ("debug", debug),

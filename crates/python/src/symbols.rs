@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::driver::Driver;
 use crate::exceptions::RequestedAssertionFailed;
-use crate::machine::{BaseMachine, QemuMachine};
+use crate::machine::{BaseMachine, NspawnMachine, QemuMachine};
 use crate::testbed::TestbedObject;
 use crate::vlan::Vlan;
 use crate::{debug, modules, retry};
@@ -84,6 +84,7 @@ pub(crate) fn build<'py>(
     symbols.set_item("t", test_case(py)?)?;
     symbols.set_item("BaseMachine", py.get_type::<BaseMachine>())?;
     symbols.set_item("QemuMachine", py.get_type::<QemuMachine>())?;
+    symbols.set_item("NspawnMachine", py.get_type::<NspawnMachine>())?;
     symbols.set_item("Machine", py.get_type::<QemuMachine>())?;
     for vlan in vlans.iter() {
         let number: u8 = vlan.getattr("nr")?.extract()?;

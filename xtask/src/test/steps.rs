@@ -53,7 +53,7 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "stubs",
-        about: "the Python stubs, by mypy",
+        about: "the Python stubs, by mypy and ty",
         purposes: &[Purpose::Stubs],
         after: &[],
         body: stubs::check,

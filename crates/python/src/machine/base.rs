@@ -31,6 +31,10 @@ pub(crate) struct BaseMachine {
     pub(crate) callbacks: Py<PyList>,
 }
 
+/// A machine that systemd-nspawn runs: for annotations, as there are none.
+#[pyclass(frozen, extends = BaseMachine, module = "test_driver.machine")]
+pub(crate) struct NspawnMachine;
+
 impl BaseMachine {
     fn call<T: Send>(
         &self,

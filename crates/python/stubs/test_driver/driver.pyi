@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias, final, overload
+from typing import Any, TypeAlias, final, overload
 
 from test_driver.debug import DebugAbstract
 from test_driver.logger import Block, CompositeLogger
-from test_driver.machine import QemuMachine
+from test_driver.machine import NspawnMachine, QemuMachine
 from test_driver.polling_condition import PollingCondition
 from test_driver.vlan import VLan
 
@@ -22,7 +22,7 @@ class Driver:
     @property
     def machines_qemu(self) -> list[QemuMachine]: ...
     @property
-    def machines_nspawn(self) -> list[NoReturn]: ...
+    def machines_nspawn(self) -> list[NspawnMachine]: ...
     @property
     def keep_machine_state(self) -> bool: ...
     @property

@@ -9,7 +9,7 @@ For type checkers and editors, a script (or a module that it imports) can begin 
 import os as os
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, NoReturn, overload
+from typing import Any, overload
 from unittest import TestCase
 
 from test_driver.debug import DebugAbstract
@@ -17,6 +17,7 @@ from test_driver.driver import Driver
 from test_driver.logger import Block, CompositeLogger
 from test_driver.machine import BaseMachine as BaseMachine
 from test_driver.machine import Machine as Machine
+from test_driver.machine import NspawnMachine as NspawnMachine
 from test_driver.machine import QemuMachine as QemuMachine
 from test_driver.machine import retry as retry
 from test_driver.polling_condition import PollingCondition
@@ -28,7 +29,7 @@ testbed: Testbed
 log: CompositeLogger
 machines: list[QemuMachine]
 machines_qemu: list[QemuMachine]
-machines_nspawn: list[NoReturn]
+machines_nspawn: list[NspawnMachine]
 debug: DebugAbstract
 vlans: list[VLan]
 t: TestCase

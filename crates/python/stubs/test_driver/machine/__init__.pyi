@@ -275,6 +275,10 @@ class QemuMachine(BaseMachine):
     ) -> dict[str, Any]: ...
 
 @final
+class NspawnMachine(BaseMachine):
+    """A machine that systemd-nspawn runs: for annotations, as there are none."""
+
+@final
 class Parallel:
     """Calls a machine's methods at once: each gives a future, and the end of the block waits for all.
 
