@@ -53,7 +53,15 @@ fn two_programs_of_one_package_name_it_once() {
     let host = bare(folder.path(), Family::Debian, true);
     assert_eq!(
         packages(&missing(&host, &[Purpose::Peers])),
-        ["vde2", "dpdk-dev", "iproute2", "procps", "user-mode-linux"]
+        [
+            "vde2",
+            "dpdk-dev",
+            "tesseract-ocr",
+            "dpkg",
+            "iproute2",
+            "procps",
+            "user-mode-linux"
+        ]
     );
 }
 
