@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 
 use crate::run::{Job, Runner};
+use crate::test::Context;
 use crate::workspace::{self, Workspace};
 
 mod uses;
@@ -50,6 +51,20 @@ pub(crate) fn run(workspace: &Workspace, runner: &Runner) -> anyhow::Result<Exit
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
+}
+
+/// The step of `cargo xtask test`.
+///
+/// # Errors
+///
+/// When Hotbed cannot be started.
+pub(crate) fn check(context: &mut Context<'_>) -> anyhow::Result<()> {
+    let (_, findings) = compare(context.workspace, context.runner)?;
+    match findings.as_slice() {
+        [] => context.tally.pass(),
+        findings => context.tally.fail("parity", &findings.join("\n")),
+    }
+    Ok(())
 }
 
 /// The table of all rows, and what is wrong with them.

@@ -8,7 +8,7 @@ use super::Context;
 use crate::agent::{self, Target};
 use crate::run::Job;
 use crate::setup::needs::Purpose;
-use crate::{nix, stubs, tidy, workspace};
+use crate::{nix, parity, stubs, tidy, workspace};
 
 /// How long one example may take, image building included.
 const EXAMPLE_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -85,6 +85,13 @@ pub(super) const STEPS: &[Step] = &[
         purposes: &[Purpose::Build],
         after: &[],
         body: build,
+    },
+    Step {
+        name: "parity",
+        about: "scripts find what the NixOS driver has, or are told what it waits for",
+        purposes: &[Purpose::Build],
+        after: &["build"],
+        body: parity::check,
     },
     Step {
         name: "test",

@@ -11,6 +11,7 @@ t.assertTrue(driver.machines_qemu == machines_qemu == machines and driver.vlans 
 t.assertTrue(driver.machines_nspawn == machines_nspawn == [] and driver.debug is debug)
 t.assertFalse(driver.interactive or driver.keep_machine_state or alice.keep_machine_state or alice.keep_vm_state)
 t.assertTrue(driver.tests.startswith('# ///') and isinstance(alice, BaseMachine) and Machine is QemuMachine)
+t.assertTrue(issubclass(NspawnMachine, BaseMachine))
 t.assertIs(driver.test_symbols()["alice"], alice)
 driver.logger.log_test_error("one line of why")
 alice.logger.log_serial("shown first", "alice")

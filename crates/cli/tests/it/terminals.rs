@@ -108,3 +108,56 @@ alice.succeed("true")
     let booted = "waiting for the VM to finish booting\n";
     assert_eq!(ended.stderr.matches(booted).count(), 2, "{ended}");
 }
+
+#[test]
+fn units_are_asked_after_by_systemctl_where_there_is_no_agent() {
+    let place = Place::new();
+    place.write(
+        "test.py",
+        &format!(
+            r#"# /// hotbed
+# [machines.alice]
+# agent = false
+# ///
+{PROGRAM}
+program("systemctl", 'case "$*" in *show*) echo ActiveState=active ;; *) echo "asked to $*" ;; esac')
+t.assertEqual(alice.systemctl("cat x.service"), (0, "asked to cat x.service\n"))
+t.assertEqual(alice.get_unit_info("x.service"), {{"ActiveState": "active"}})
+alice.wait_for_job("x.service")
+alice.require_unit_state("x.service")
+with t.assertRaisesRegex(t.failureException, "to be in state 'failed' but it is in state 'active'"):
+    alice.require_unit_state("x.service", require_state="failed")
+with t.assertRaisesRegex(t.failureException, "timed out"): alice.wait_for_open_unix_socket("/tmp/none", timeout=1)
+"#
+        ),
+    );
+    let ended = place.run(&["run", "test.py"]);
+    ended.expect(
+        0,
+        &["passed in", "waiting for UNIX-domain stream on '/tmp/none'"],
+    );
+}
+
+#[test]
+fn events_of_qemu_come_one_by_one_and_a_guest_boots_again() {
+    let place = Place::new();
+    place.script(
+        r#"
+alice.start(allow_reboot=True)
+boot = "cat /proc/sys/kernel/random/boot_id"
+first = alice.succeed(boot)
+alice.copy_from_vm("/proc/version", "old")
+t.assertIn("Linux", (driver.out_dir / "old" / "version").read_text())
+alice.qmp_client.send("stop")
+alice.qmp_client.send("cont")
+names = []
+while "STOP" not in names: names.append(alice.qmp_client.wait_for_event(timeout=60)["event"])
+t.assertEqual([event["event"] for event in alice.qmp_client.events(timeout=1)], ["RESUME"])
+with t.assertRaises(TimeoutError): alice.qmp_client.wait_for_event(timeout=0.1)
+alice.reboot()
+t.assertNotEqual(alice.succeed(boot), first)
+"#,
+    );
+    let ended = place.run(&["run", "-o", ".", "test.py"]);
+    ended.expect(0, &["passed in", "sending key 'ctrl-alt-delete'"]);
+}
