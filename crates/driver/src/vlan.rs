@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use hotbed_switch::hosts::gateway::Leases;
 use hotbed_switch::{Config, Switch};
 
 mod demands;
+#[expect(clippy::disallowed_methods, reason = "hosts are told the time")]
+mod hosts;
 mod rules;
 
 use crate::config::{MachineConfig, Net};
@@ -14,10 +18,12 @@ use crate::testbed::directories::make_private;
 use crate::{Error, Log};
 
 pub use demands::Watch;
+pub use hosts::{GATEWAY_NUMBER, GATEWAY_PORT, Network, Services, Simulation};
+pub use hotbed_switch::hosts::simulated::Host;
 pub use hotbed_switch::wire::pcapng::Direction;
 pub use hotbed_switch::{
     BadImpairment, CaptureSummary, Distribution, Drops, End, Impairment, Jitter, LinkInfo, Loss,
-    PortId, PortInfo, PortKind, Rate, Sighting, StationInfo,
+    MacAddr, PortId, PortInfo, PortKind, Rate, Sighting, StationInfo,
 };
 pub use rules::{Before, Frames};
 
@@ -27,6 +33,10 @@ pub struct Vlan {
     number: u8,
     socket_dir: PathBuf,
     stream_socket: PathBuf,
+    /// The names and numbers of the machines on it.
+    machines: Vec<(String, u8)>,
+    /// Before the switch, so that their ports are not taken from under them.
+    hosted: Mutex<hosts::Hosted>,
     switch: Mutex<Option<Switch>>,
     asked: Mutex<rules::Asked>,
     /// Frames that are forbidden.
@@ -39,6 +49,7 @@ pub struct Vlan {
 pub(crate) struct Frozen {
     switch: hotbed_switch::Frozen,
     asked: rules::Asked,
+    leases: Option<(Leases, Instant)>,
 }
 
 impl Vlan {
@@ -86,6 +97,11 @@ impl Vlan {
             number,
             socket_dir,
             stream_socket,
+            machines: machines
+                .iter()
+                .map(|machine| (machine.name.clone(), machine.number))
+                .collect(),
+            hosted: Mutex::default(),
             switch: Mutex::new(Some(switch)),
             asked: Mutex::default(),
             bans: Mutex::default(),
@@ -159,6 +175,7 @@ impl Vlan {
         Ok(Frozen {
             switch: self.with_switch(Switch::freeze)?,
             asked: self.asked().clone(),
+            leases: self.leases(),
         })
     }
 
@@ -171,6 +188,7 @@ impl Vlan {
     pub(crate) fn thaw(&self, frozen: &Frozen) -> Result<usize, Error> {
         let lost = self.with_switch(|switch| switch.thaw(&frozen.switch))?;
         *self.asked() = frozen.asked.clone();
+        self.rewind_hosts(frozen.leases.as_ref());
         Ok(lost)
     }
 
@@ -188,6 +206,7 @@ impl Vlan {
 
     /// Stops the switch and removes its sockets.
     pub fn stop(&self, log: &Log) {
+        drop(std::mem::take(&mut *hosts::lock(&self.hosted)));
         let switch = self
             .switch
             .lock()
@@ -208,8 +227,9 @@ impl Drop for Vlan {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if !self.owner.is_here() {
-            // The sockets are the parent's, and so is the thread that would have to end.
+            // The sockets are the parent's, and so are the threads that would have to end.
             std::mem::forget(switch);
+            std::mem::forget(std::mem::take(&mut *hosts::lock(&self.hosted)));
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::polling::{PollingCondition, PollingConditionError};
 use crate::qmp::{Events, QmpApiError, QmpSession};
 use crate::retry;
 use crate::testbed::{Fork, TestbedObject};
-use crate::vlan::{Ban, Capture, Change, Expectation, Frame, Link, Port, Station, Vlan};
+use crate::vlan::{
+    Ban, Capture, Change, Expectation, Frame, Gateway, Host, Hosts, Link, Port, Station, Vlan,
+};
 
 /// Puts the package and its modules where `import` finds them.
 pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
@@ -53,6 +55,9 @@ pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
     vlan.add_class::<Port>()?;
     vlan.add_class::<Station>()?;
     vlan.add_class::<Link>()?;
+    vlan.add_class::<Gateway>()?;
+    vlan.add_class::<Hosts>()?;
+    vlan.add_class::<Host>()?;
     let testbed = module(py, "test_driver.testbed", false)?;
     testbed.add_class::<TestbedObject>()?;
     testbed.add_class::<Fork>()?;

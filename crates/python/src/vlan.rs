@@ -2,8 +2,10 @@
 //!
 //! - `rules`: what happens to frames on purpose; `demands`: what must or must not pass;
 //!   `seen`: what the switch tells of ports, stations and links, and captures.
+//! - `hosts`: the gateway, and simulated hosts.
 
 mod demands;
+mod hosts;
 mod rules;
 mod seen;
 
@@ -20,6 +22,7 @@ use crate::call;
 use crate::machine::BaseMachine;
 
 pub(crate) use demands::{Ban, Expectation, Frame};
+pub(crate) use hosts::{Gateway, Host, Hosts};
 pub(crate) use rules::Change;
 pub(crate) use seen::{Capture, Link, Port, Station};
 

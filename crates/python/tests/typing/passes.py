@@ -75,6 +75,10 @@ server.restore("x")
 lan = vlans[0]
 with lan.impair(between=(server, "probe"), delay="20ms", loss=0.01), lan.partition([server], [client]):
     lan.impair(source=server, rate="10Mbit", delay=timedelta(milliseconds=3)).undo()
+with lan.gateway() as gateway, lan.simulate(1000, "quiet", network="10.9.0.0/16") as hosts:
+    given: str | None = gateway.leases().get(hosts[-1].mac)
+    lan.impair(between=(server, hosts.port), delay=len(hosts) / 1e6)
+    addresses: list[str] = [hosts[0].ipv6, gateway.ipv4]
 with lan.heal(), lan.capture("x.pcapng", "arp or icmp", ports=[client]) as capture:
     seen: int = capture.stop() + lan.ports()[0].drops["impaired"] + sum(link.lost for link in lan.links())
     where: str = lan.stations()[0].port + str(capture.path)
