@@ -307,18 +307,24 @@ impl Testbed {
             })
     }
 
-    /// Runs `sync` in every machine that is up, as the end of `run_tests` does.
+    /// Runs `sync` in every machine that is up and may have a disk that outlives it, as the end of `run_tests` does.
     ///
     /// # Errors
     ///
     /// When the call ends before.
     pub fn sync_all(&self, call: &Call<'_>) -> Result<(), Error> {
-        let mut up = self.machines.iter().filter(|machine| machine.is_up());
-        up.try_for_each(|machine| {
-            machine
-                .execute("sync", &Execute::default(), call)
-                .map(|_| ())
-        })
+        let has_disk = |machine: &&Arc<Machine>| match &machine.config().kind {
+            MachineKind::Image(image) => !image.qemu_args.is_empty(),
+            MachineKind::StartScript(_) => true,
+        };
+        let written = self.machines.iter().filter(has_disk);
+        written
+            .filter(|machine| machine.is_up())
+            .try_for_each(|machine| {
+                machine
+                    .execute("sync", &Execute::default(), call)
+                    .map(|_| ())
+            })
     }
 
     /// Says whether a frame has passed that is still forbidden; the script is over.
