@@ -155,7 +155,10 @@ impl Process {
     /// Whether none of its threads runs, or would if it had a processor.
     pub(crate) fn is_idle(&self) -> io::Result<bool> {
         for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
-            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            let stat = match std::fs::read_to_string(thread?.path().join("stat")) {
+                Ok(stat) => stat,
+                Err(_) => continue, // It has ended.
+            };
             // Behind the name, which may hold anything.
             let state = stat
                 .rsplit_once(") ")

@@ -229,9 +229,11 @@ fn sharing_card(
 }
 
 /// One card, called `virtio-net-pci.<index>` as QEMU itself calls it in the NixOS driver's machines.
+///
+/// When it is restored, QEMU says by itself where it is; that the guest does so, too, is more work for all guests than anything else then.
 fn network_card(index: usize, mac: [u8; 6]) -> String {
     format!(
-        "virtio-net-pci,id=virtio-net-pci.{index},netdev=vlan{index},mac={},romfile=",
+        "virtio-net-pci,id=virtio-net-pci.{index},netdev=vlan{index},mac={},romfile=,guest_announce=off",
         mac_text(mac)
     )
 }

@@ -65,9 +65,9 @@ fn image_machines_have_the_consoles_and_cards_that_guests_expect() {
          -chardev stdio,id=log,signal=off -device virtio-serial-pci,max_ports=2 -device virtconsole,chardev=shell \
          -device virtconsole,chardev=log -device virtio-rng-pci -device vmgenid,guid=auto \
          -netdev stream,id=vlan1,server=off,addr.type=unix,addr.path=/t/vlan1 \
-         -device virtio-net-pci,id=virtio-net-pci.1,netdev=vlan1,mac=52:54:00:12:01:07,romfile= \
+         -device virtio-net-pci,id=virtio-net-pci.1,netdev=vlan1,mac=52:54:00:12:01:07,romfile=,guest_announce=off \
          -netdev stream,id=vlan2,server=off,addr.type=unix,addr.path=/t/a,,b \
-         -device virtio-net-pci,id=virtio-net-pci.2,netdev=vlan2,mac=52:54:00:12:C8:07,romfile= \
+         -device virtio-net-pci,id=virtio-net-pci.2,netdev=vlan2,mac=52:54:00:12:C8:07,romfile=,guest_announce=off \
          -no-reboot -device x y"
     );
 }
@@ -82,7 +82,7 @@ fn a_card_that_shares_memory_has_no_msix_where_qemu_translates() {
     assert!(
         line.contains(
             "-chardev socket,id=vlan2,path=/t/a,,b -netdev vhost-user,id=vlan2,chardev=vlan2 \
-             -device virtio-net-pci,id=virtio-net-pci.2,netdev=vlan2,mac=52:54:00:12:C8:07,romfile=,vectors=0 "
+             -device virtio-net-pci,id=virtio-net-pci.2,netdev=vlan2,mac=52:54:00:12:C8:07,romfile=,guest_announce=off,vectors=0 "
         ),
         "{line}"
     );

@@ -239,6 +239,7 @@ impl Machine {
         shell.assume_ready();
         let settled = self.settle(run, &mut shell, frozen.has_agent, call);
         settled.map_err(|error| self.explain(run, error))?;
+        self.announce(run, call)?;
         let hello: Option<Hello> = run.agent.poll_ready(now()).map(|(_, hello)| hello);
         run.agent.begin_boot(hello.as_ref());
         run.next_event.store(run.qmp.cursor(), Ordering::Release);

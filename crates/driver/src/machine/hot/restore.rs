@@ -62,7 +62,7 @@ impl Machine {
             .enter(need(snapshot), &self.site.log, call)?;
         let mut run = self.start_to_restore(plan, snapshot, &opening, call)?;
         run.lease = Some(snapshot.lease());
-        let resumed = self.resume(&run, snapshot, call);
+        let resumed = self.resume(&run, plan, snapshot, call);
         let resumed = resumed.and_then(|()| match &plan.becomes {
             Some(identity) => self.adopt(&run, identity, call),
             None => Ok(()),
@@ -110,25 +110,41 @@ impl Machine {
         Some(arguments_with(plan, &ram, access))
     }
 
-    fn resume(&self, run: &Run, snapshot: &Stored, call: &Call<'_>) -> Result<(), Error> {
+    fn resume(
+        &self,
+        run: &Run,
+        plan: &Plan,
+        snapshot: &Stored,
+        call: &Call<'_>,
+    ) -> Result<(), Error> {
         let note = |name| snapshot.note(name).map_err(Error::image(self.name()));
         if note(QEMU)? != version(run) {
             return Err(Error::Machine("another QEMU has made it".to_owned()));
         }
         receive_devices(run, &snapshot.path(DEVICES), note(WAY)?, call)?;
         self.marks.set(Mark::Restored);
-        if !self.shares_memory() {
-            announce(run, call)?; // The switch would not do that for QEMU, which would complain.
-        }
         let mut shell = run.shell.take(call, &|| "taking the shell".to_owned())?;
         shell.assume_ready();
         self.settle(run, &mut shell, note(AGENT)? == "true", call)?;
         self.marks.set(Mark::Settled);
+        if plan.becomes.is_none() {
+            self.announce(run, call)?;
+        }
         // What QEMU has said so far is no event of the test.
         let next = run.qmp.cursor();
         run.next_event
             .store(next, std::sync::atomic::Ordering::Release);
         Ok(())
+    }
+
+    /// Has the network cards say once where they are now: all other machines hear it, and have work with it. A clone does without: it is
+    /// heard when it takes its own addresses.
+    pub(super) fn announce(&self, run: &Run, call: &Call<'_>) -> Result<(), Error> {
+        if self.shares_memory() {
+            return Ok(()); // The switch would not do that for QEMU, which would complain.
+        }
+        let once = json!({ "initial": 1, "max": 1, "rounds": 1, "step": 1 });
+        ask(&run.qmp, "announce-self", once, &[], call).map(drop)
     }
 }
 
@@ -230,6 +246,9 @@ pub(super) fn receive_devices(
         &[],
         call,
     )?;
+    // Several times, to everybody: `announce` does with less.
+    let rounds = json!({ "announce-rounds": 0 });
+    ask(&run.qmp, "migrate-set-parameters", rounds, &[], call)?;
     let uri = match way {
         "file" => format!("file:{}", path.display()),
         _ => {
@@ -248,12 +267,6 @@ pub(super) fn receive_devices(
         call,
     )?;
     await_migration(&run.qmp, cursor, call)
-}
-
-/// Has the network cards say where they are now. It goes on for a while: a card may not be connected yet.
-pub(super) fn announce(run: &Run, call: &Call<'_>) -> Result<(), Error> {
-    let rounds = json!({ "initial": 20, "max": 500, "rounds": 5, "step": 100 });
-    ask(&run.qmp, "announce-self", rounds, &[], call).map(drop)
 }
 
 /// Waits until a migration is done, one way or the other.
