@@ -1,9 +1,11 @@
-//! Many datagrams with one call, so that a load generator is not the slowest part of a measurement.
+//! Many datagrams with one call, so that a load generator is not the slowest part of a measurement; and taps.
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
+
+use rustix::fs::{Mode, OFlags};
 
 /// Datagrams that one call takes or gives at most.
 pub const BATCH: usize = 32;
@@ -67,6 +69,43 @@ pub fn recv_datagrams(
         .map(|header| header.msg_len as usize)
         .into_iter()
         .take(count))
+}
+
+/// Puts the calling thread, and what it starts, into a network of its own, with nothing in it.
+///
+/// # Errors
+///
+/// When the user may not do that.
+pub fn enter_new_network() -> io::Result<()> {
+    // SAFETY: it takes flags, and no memory: sockets that are open stay where they are.
+    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Makes a tap in the calling thread's network; frames are as they are on a wire, and nobody waits for them.
+///
+/// # Errors
+///
+/// When there is no `/dev/net/tun`, or the name is too long or taken.
+pub fn open_tap(name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let tun = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
+    // SAFETY: all-zero bytes are a valid `ifreq`: it has arrays, integers, and a null pointer.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: TUNSETIFF reads and writes an `ifreq`, which `request` is, and which outlives the call.
+    match unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } {
+        0 => Ok(tun),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn header_of(slice: &mut libc::iovec) -> libc::mmsghdr {
