@@ -128,9 +128,18 @@ fn what_is_no_question_is_refused_or_ignored() {
 
 proptest! {
     #[test]
-    fn any_message_is_answered_well_or_not_at_all(bytes in proptest::collection::vec(any::<u8>(), 0..80), is_query in any::<bool>()) {
-        let header = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        fuzz(&[if is_query { &header[..] } else { &[] }, &bytes].concat());
+    fn any_message_is_answered_well_or_not_at_all(
+        name in proptest::sample::select(vec!["alice", "gateway", "1.1.168.192.in-addr.arpa", "bob"]),
+        kind in proptest::sample::select(vec![1_u16, 6, 12, 28, 255]),
+        change in proptest::option::of((any::<proptest::sample::Index>(), any::<u8>())),
+        behind in proptest::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let mut message = [query(name, kind.into()), behind].concat();
+        if let Some((at, byte)) = change {
+            let at = at.index(message.len());
+            message[at] = byte;
+        }
+        fuzz(&message);
     }
 
     #[test]
