@@ -32,9 +32,6 @@ const SCOPE_LINK: u8 = 253;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// The length of the prefix of a link's own address.
-const LINK_PREFIX: u8 = 64;
-
 /// The length of a message's head.
 const HEAD_LEN: usize = 16;
 
@@ -53,9 +50,6 @@ pub(crate) fn parse(text: &str) -> Result<Address, String> {
 }
 
 /// Gives an interface this MAC address and these addresses, and no others but those of its link, and brings it up.
-///
-/// An interface that is up stays so, where its driver allows that: to bring it down and up is most of a clone's start, and says more on the
-/// network than anybody there wants to hear.
 pub(crate) fn set_interface(name: &str, mac: [u8; 6], addresses: &[Address]) -> Result<(), Errno> {
     let socket = socket_with(
         AddressFamily::NETLINK,
@@ -64,36 +58,23 @@ pub(crate) fn set_interface(name: &str, mac: [u8; 6], addresses: &[Address]) -> 
         None, // rtnetlink is number 0.
     )?;
     let index = rustix::net::netdevice::name_to_index(&socket, name)?;
-    let old = mac_of(name).filter(|old| *old != mac).map(of_link);
-    if old.is_some() && set_link(&socket, index, Some(mac), true).is_err() {
+    // A new MAC address changes the address of the link, but only as the interface comes up.
+    if mac_of(name) != Some(mac) {
         set_link(&socket, index, Some(mac), false)?;
     }
-    let mut wanted = addresses.to_vec();
-    for (address, message) in dump(&socket, index)? {
-        if Some(address) == old {
-            wanted.push((of_link(mac), LINK_PREFIX));
-        } else if message.get(3) == Some(&SCOPE_LINK) {
-            continue;
-        }
+    for message in dump(&socket, index)? {
         request(&socket, RTM_DELADDR, NLM_F_ACK, &message)?;
     }
     set_link(&socket, index, None, true)?;
-    for (address, len) in wanted {
-        let message = new_address(index, address, len);
-        let flags = NLM_F_ACK | NLM_F_CREATE_REPLACE;
-        request(&socket, RTM_NEWADDR, flags, &message)?;
+    for (address, len) in addresses {
+        request(
+            &socket,
+            RTM_NEWADDR,
+            NLM_F_ACK | NLM_F_CREATE_REPLACE,
+            &new_address(index, *address, *len),
+        )?;
     }
     Ok(())
-}
-
-/// The address that the kernel gives the link of an interface with this MAC address, as it comes up.
-fn of_link(mac: [u8; 6]) -> IpAddr {
-    let [a, b, c, d, e, f] = mac;
-    let interface = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
-    let mut address = [0; 16];
-    address[..2].copy_from_slice(&[0xfe, 0x80]);
-    address[8..].copy_from_slice(&interface);
-    address.into()
 }
 
 fn mac_of(name: &str) -> Option<[u8; 6]> {
@@ -160,36 +141,21 @@ fn request(socket: &OwnedFd, kind: u16, flags: u16, body: &[u8]) -> Result<(), E
     result
 }
 
-/// Asks for all addresses, and returns this interface's, with the messages about them.
-fn dump(socket: &OwnedFd, index: u32) -> Result<Vec<(IpAddr, Vec<u8>)>, Errno> {
+/// Asks for all addresses, and returns the messages about this interface's, but those of its link.
+fn dump(socket: &OwnedFd, index: u32) -> Result<Vec<Vec<u8>>, Errno> {
     transmit(socket, RTM_GETADDR, NLM_F_DUMP, &[0; 8])?;
     let mut found = Vec::new();
     let mut result = Ok(());
     let mut take = |kind: u16, body: &[u8]| {
-        let is_wanted = kind == RTM_NEWADDR && body.get(4..8) == Some(&index.to_ne_bytes());
-        if let Some(address) = address_of(body).filter(|_| is_wanted) {
-            found.push((address, body.to_vec()));
+        let is_wanted = kind == RTM_NEWADDR
+            && body.get(4..8) == Some(&index.to_ne_bytes())
+            && body.get(3) != Some(&SCOPE_LINK);
+        if is_wanted {
+            found.push(body.to_vec());
         }
     };
     receive(socket, &mut take, &mut result)?;
     result.map(|()| found)
-}
-
-/// The address that a message is about.
-fn address_of(body: &[u8]) -> Option<IpAddr> {
-    let mut rest = body.get(8..)?;
-    loop {
-        let len = usize::from(u16::from_ne_bytes(rest.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?);
-        let value = rest.get(4..len)?;
-        if kind == IFA_ADDRESS {
-            let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
-            return v4
-                .or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from))
-                .ok();
-        }
-        rest = rest.get(len.next_multiple_of(4)..)?;
-    }
 }
 
 /// Receives messages up to the end of an answer.
@@ -234,29 +200,4 @@ fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
         body,
         bytes.get(len.next_multiple_of(4)..).unwrap_or_default(),
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn address_of_a_link_is_made_of_its_mac_address() {
-        let address = of_link([0x52, 0x54, 0x00, 0x12, 0x01, 0x03]);
-        assert_eq!(address.to_string(), "fe80::5054:ff:fe12:103");
-    }
-
-    #[test]
-    fn message_says_which_address_it_is_about_or_is_none() {
-        for text in ["10.0.0.1", "2001:db8::1"] {
-            let address = text.parse().unwrap();
-            let message = new_address(7, address, 24);
-            assert_eq!(address_of(&message), Some(address));
-            for len in 0..12 {
-                assert_eq!(address_of(&message[..len]), None);
-            }
-        }
-        // An attribute that is shorter than its own head.
-        assert_eq!(address_of(&[0; 64]), None);
-    }
 }
