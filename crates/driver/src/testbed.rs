@@ -110,7 +110,9 @@ impl Testbed {
             true => directories::root(options.temporary_root.as_deref())?,
             false => directory.clone(),
         };
-        let cache = directories::cache(&config, options.cache, &directory);
+        // With snapshots from elsewhere, nothing need be kept.
+        let cache = directories::cache(&config, options.cache)
+            .or_else(|| options.snapshots.is_some().then(|| directory.join("cache")));
         let reaper = Reaper::start(&directory).map_err(|error| {
             let _ = fs::remove_dir(&directory);
             Error::host("cannot start the reaper")(error)

@@ -141,21 +141,16 @@ pub(super) fn state_home() -> Result<PathBuf, Error> {
     Ok(base.ok_or_else(none)?.join("hotbed"))
 }
 
-/// The image cache's folder, for tests that need one; the testbed's own where the user cannot have one.
-pub(super) fn cache(
-    config: &TestConfig,
-    given: Option<PathBuf>,
-    directory: &Path,
-) -> Option<PathBuf> {
+/// The image cache's folder, for tests that need one.
+pub(super) fn cache(config: &TestConfig, given: Option<PathBuf>) -> Option<PathBuf> {
     let needed = config
         .machines
         .iter()
         .any(|machine| matches!(machine.kind, MachineKind::Image(_)));
     given.or_else(|| {
-        let open = || match hotbed_image::Cache::open() {
-            Ok(cache) => cache.root().to_owned(),
-            Err(_) => directory.join("cache"),
-        };
-        needed.then(open)
+        needed
+            .then(|| hotbed_image::Cache::open().ok())
+            .flatten()
+            .map(|cache| cache.root().to_owned())
     })
 }
