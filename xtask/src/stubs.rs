@@ -116,8 +116,13 @@ fn declare(script: &str) -> String {
     declared + script
 }
 
-/// The Python files of a folder, sorted; none when there is no such folder.
+/// The Python files of a folder.
 pub(crate) fn python_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    files_of(folder, "py")
+}
+
+/// The files of a folder that have this extension, sorted; none when there is no such folder.
+pub(crate) fn files_of(folder: &Path, extension: &str) -> anyhow::Result<Vec<PathBuf>> {
     if !folder.exists() {
         return Ok(Vec::new());
     }
@@ -126,7 +131,7 @@ pub(crate) fn python_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = entries
         .map(|entry| Ok(entry?.path()))
         .collect::<std::io::Result<_>>()?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "py"));
+    files.retain(|file| file.extension().is_some_and(|its| its == extension));
     files.sort();
     Ok(files)
 }

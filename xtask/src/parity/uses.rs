@@ -1,6 +1,6 @@
 //! Which test or example uses a symbol.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 
@@ -28,7 +28,7 @@ impl Sources {
     pub(super) fn read(workspace: &Workspace) -> anyhow::Result<Self> {
         let mut sources = Self::default();
         for folder in FOLDERS {
-            for file in rust_files(&workspace.root().join(folder))? {
+            for file in stubs::files_of(&workspace.root().join(folder), "rs")? {
                 sources.add_tests(&read(&file)?);
             }
         }
@@ -71,17 +71,6 @@ fn is_used(text: &str, name: &str, is_member: bool) -> bool {
             && !before.ends_with(is_part)
             && before.ends_with('.') == is_member
     })
-}
-
-fn rust_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries =
-        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<_>>()?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "rs"));
-    files.sort();
-    Ok(files)
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {

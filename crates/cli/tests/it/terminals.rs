@@ -86,24 +86,25 @@ fn a_port_is_forwarded_through_a_user_mode_card() {
         .expect(0, &["passed in"]);
 }
 
-#[test]
-fn the_shell_behind_another_root_is_waited_for() {
+/// Runs a script whose machine has no agent, and a `systemctl` that does for one kind of command what `case` says.
+fn run_with_systemctl(case: &str, script: &str) -> Ended {
     let place = Place::new();
     place.write(
         "test.py",
         &format!(
-            r#"# /// hotbed
-# [machines.alice]
-# agent = false
-# ///
-{PROGRAM}
-program("systemctl", 'case "$*" in *isolate*) echo "Spawning backdoor root shell..." >/dev/hvc0 ;; *) echo ActiveState=active ;; esac')
-alice.switch_root()
-alice.succeed("true")
-"#
+            "# /// hotbed\n# [machines.alice]\n# agent = false\n# ///\n{PROGRAM}\
+             program('systemctl', 'case \"$*\" in *show*) echo ActiveState=active ;; {case} esac')\n{script}"
         ),
     );
-    let ended = place.run(&["run", "test.py"]);
+    place.run(&["run", "test.py"])
+}
+
+#[test]
+fn the_shell_behind_another_root_is_waited_for() {
+    let ended = run_with_systemctl(
+        r#"*isolate*) echo "Spawning backdoor root shell..." >/dev/hvc0 ;;"#,
+        "alice.switch_root()\nalice.succeed('true')\n",
+    );
     ended.expect(0, &["passed in", "waiting for unit initrd.target"]);
     let booted = "waiting for the VM to finish booting\n";
     assert_eq!(ended.stderr.matches(booted).count(), 2, "{ended}");
@@ -111,27 +112,18 @@ alice.succeed("true")
 
 #[test]
 fn units_are_asked_after_by_systemctl_where_there_is_no_agent() {
-    let place = Place::new();
-    place.write(
-        "test.py",
-        &format!(
-            r#"# /// hotbed
-# [machines.alice]
-# agent = false
-# ///
-{PROGRAM}
-program("systemctl", 'case "$*" in *show*) echo ActiveState=active ;; *) echo "asked to $*" ;; esac')
+    let ended = run_with_systemctl(
+        r#"*) echo "asked to $*" ;;"#,
+        r#"
 t.assertEqual(alice.systemctl("cat x.service"), (0, "asked to cat x.service\n"))
-t.assertEqual(alice.get_unit_info("x.service"), {{"ActiveState": "active"}})
+t.assertEqual(alice.get_unit_info("x.service"), {"ActiveState": "active"})
 alice.wait_for_job("x.service")
 alice.require_unit_state("x.service")
 with t.assertRaisesRegex(t.failureException, "to be in state 'failed' but it is in state 'active'"):
     alice.require_unit_state("x.service", require_state="failed")
 with t.assertRaisesRegex(t.failureException, "timed out"): alice.wait_for_open_unix_socket("/tmp/none", timeout=1)
-"#
-        ),
+"#,
     );
-    let ended = place.run(&["run", "test.py"]);
     ended.expect(
         0,
         &["passed in", "waiting for UNIX-domain stream on '/tmp/none'"],
