@@ -1,6 +1,9 @@
 //! Machines that are saved in the middle of a test and taken back: real guests.
 
+use std::time::Duration;
+
 use hotbed_driver::machine::program::{Program, Task};
+use hotbed_driver::vlan::{End, Frames, Impairment};
 use hotbed_driver::{Error, Machine};
 
 use crate::guest::{SOON, one_at_a_time};
@@ -124,6 +127,41 @@ fn machines_that_were_off_are_off_after_a_rollback() {
         bed.testbed.rollback("early", &call()),
         Err(Error::Argument(_))
     ));
+}
+
+#[test]
+fn frames_under_way_are_under_way_again_after_a_rollback() {
+    let _turn = one_at_a_time();
+    let cache = Cache::new();
+    let bed = cache.bed("[machines.alice]\n[machines.m]");
+    let (alice, vlan) = (&bed.testbed.machines()[0], &bed.testbed.vlans()[0]);
+    bed.testbed.start_all(&call()).unwrap();
+    alice
+        .succeed(&["ping -4 -c 1 m"], Some(SOON), &call())
+        .unwrap();
+    // Nothing arrives by itself while the test lasts.
+    let far = Impairment {
+        delay: Duration::from_secs(600),
+        ..Impairment::default()
+    };
+    let to_m = Frames::From(End::from("alice"), Some(End::from("m")));
+    vlan.impair(to_m, &far).unwrap();
+    let ping = "(ping -4 -c 1 -W 600 m >/dev/null; echo $? > /tmp/ended) >/dev/null 2>&1 &";
+    alice.succeed(&[ping], None, &call()).unwrap();
+    let waiting = || {
+        let links = vlan.links().unwrap();
+        links.iter().map(|link| link.counters.waiting).sum::<u64>()
+    };
+    assert!(eventually(SOON, || waiting() > 0));
+    bed.testbed.checkpoint("one", &call()).unwrap();
+    for round in 0..3 {
+        assert!(waiting() > 0, "round {round}");
+        assert!(!is_there(alice, "/tmp/ended"), "round {round}");
+        vlan.heal().unwrap();
+        let arrived = || run(alice, "grep -qx 0 /tmp/ended").0 == 0;
+        assert!(eventually(SOON, arrived), "round {round}");
+        bed.testbed.rollback("one", &call()).unwrap();
+    }
 }
 
 #[test]
