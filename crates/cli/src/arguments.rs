@@ -52,6 +52,12 @@ pub(crate) enum Command {
     override_usage = "hotbed run [OPTIONS] FILE.py [ARGS]...\n       \
         hotbed run [OPTIONS] --config FILE.json [--test-script FILE.py]",
     after_help = "Options of Hotbed come before FILE.py; what follows it is the script's sys.argv.\n\n\
+        With --from-checkpoint NAME, machines and networks are as they were when `testbed.checkpoint(NAME)` was called, frames under \
+        way included; only the wall clock and random numbers are new. The script begins with the statement after that call, which must \
+        be one of its own, or of a `with subtest(...)` block. Of what comes before, only imports, functions, classes, and assignments \
+        that neither call anything nor look into an object are run; the log says what is skipped. The script may have changed since. \
+        When the machines have, or QEMU, an image or Hotbed, the checkpoint is refused. `hotbed cache list` shows checkpoints; they go, \
+        as snapshots do, when there is no room.\n\n\
         Exit codes: 0 passed, 1 the test failed, 2 bad usage, head or configuration, 3 Hotbed or the host failed.\n\
         A script that calls sys.exit(n) ends Hotbed with n; a signal ends Hotbed by that signal."
 )]
@@ -115,6 +121,14 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "DIR", value_parser = snapshots)]
     pub(crate) snapshots: Option<PathBuf>,
 
+    /// Keep what `testbed.checkpoint(NAME)` saves in the cache, for `--from-checkpoint` in later runs.
+    #[arg(long)]
+    pub(crate) keep_checkpoints: bool,
+
+    /// Begin at this checkpoint, which an earlier run of this test took with --keep-checkpoints.
+    #[arg(long, value_name = "NAME", conflicts_with = "cold")]
+    pub(crate) from_checkpoint: Option<String>,
+
     /// Do not show the lines of the machines' consoles; they are kept all the same.
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -168,7 +182,7 @@ pub(crate) enum ImageCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
-    /// List images and snapshots: sizes, age, uses, last use.
+    /// List images, snapshots and checkpoints: sizes, age, uses, last use.
     List,
     /// Show all about one entry.
     Show {
@@ -176,9 +190,9 @@ pub(crate) enum CacheCommand {
         #[arg(value_name = "KEY")]
         key: String,
     },
-    /// Make room: remove the snapshots that were of no use for longest, and images that no test used for long.
+    /// Make room: remove the snapshots and checkpoints that were of no use for longest, and images that no test used for long.
     Gc {
-        /// How much room snapshots may take, such as 512M or 20G [default: $HOTBED_CACHE_LIMIT, else 8G].
+        /// How much room these may take, such as 512M or 20G [default: $HOTBED_CACHE_LIMIT, else 8G].
         #[arg(long, value_name = "SIZE")]
         limit: Option<Limit>,
         /// When all is more than the limit, remove images that were not used for so many days, too [default: 30].

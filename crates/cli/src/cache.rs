@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anstream::{eprintln, println};
+use hotbed_driver::CACHE_KINDS;
 use hotbed_image::cache::{Limit, Listed};
 use hotbed_image::{Cache, Error};
 
@@ -11,8 +12,6 @@ use crate::report::{self, Exit};
 
 /// How much of a key is shown.
 const KEY_SHOWN: usize = 12;
-/// What snapshots are called in the cache.
-const SNAPSHOT: &str = "snapshot";
 
 /// Runs `hotbed cache …`.
 pub(crate) fn run(command: &CacheCommand) -> Exit {
@@ -54,16 +53,16 @@ fn list(cache: &Cache) -> Result<Exit, Error> {
             entry.hits,
         );
     }
-    let sum = |kind: Option<&str>| -> u64 {
+    let sum = |is_saved: bool| -> u64 {
         let mut counted: Vec<_> = entries.iter().collect();
-        counted.retain(|entry| kind.is_none_or(|kind| entry.kind == kind));
+        counted.retain(|entry| !is_saved || CACHE_KINDS.contains(&&*entry.kind));
         counted.iter().map(|entry| entry.bytes).sum()
     };
     println!(
-        "{} entries, {} on the disk, {} of it snapshots (limit {}), in {}",
+        "{} entries, {} on the disk, {} of it snapshots and checkpoints (limit {}), in {}",
         entries.len(),
-        size(sum(None)),
-        size(sum(Some(SNAPSHOT))),
+        size(sum(false)),
+        size(sum(true)),
         size(Limit::of_environment()?.bytes),
         cache.root().display()
     );
@@ -118,7 +117,7 @@ fn gc(cache: &Cache, limit: Option<Limit>, unused: Option<Duration>) -> Result<E
         None => Limit::of_environment()?,
     };
     limit.unused = unused.unwrap_or(limit.unused);
-    let gone = cache.make_room(SNAPSHOT, &limit)?;
+    let gone = cache.make_room(&CACHE_KINDS, &limit)?;
     say_gone("removed", &gone);
     println!(
         "{} removed, {} freed",

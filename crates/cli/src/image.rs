@@ -21,13 +21,22 @@ const DIGEST_SHOWN: usize = 12;
 /// Builds or finds the images of all machines of a test, so that booting does not have to. When that fails, the testbed is
 /// stopped and it is said why.
 pub(crate) fn prepare(testbed: &Testbed, _interpreter: &Interpreter) -> Result<(), Exit> {
+    before_script(testbed, |call| {
+        progress::show(|progress| testbed.prepare_images(progress, call))
+    })
+}
+
+/// Does what comes before the script. When that fails, the testbed is stopped and it is said why.
+pub(crate) fn before_script(
+    testbed: &Testbed,
+    act: impl FnOnce(&Call<'_>) -> Result<(), Error>,
+) -> Result<(), Exit> {
     let signals = Signals::default();
     let call = Call {
         until: None,
         interrupt: &signals,
     };
-    let result = progress::show(|progress| testbed.prepare_images(progress, &call));
-    result.map_err(|error| {
+    act(&call).map_err(|error| {
         testbed.stop(); // The last line is the verdict.
         if let Some(signal) = signals.signal() {
             eprintln!("{} by {}", "interrupted".yellow().bold(), signal.name());
@@ -43,7 +52,8 @@ fn exit_of(error: &Error) -> Exit {
         Error::Image {
             source: hotbed_image::Error::InvalidSpec(_),
             ..
-        } => Exit::Usage,
+        }
+        | Error::Argument(_) => Exit::Usage,
         _ => Exit::HostFailed,
     }
 }

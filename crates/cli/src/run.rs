@@ -27,7 +27,7 @@ pub(crate) fn run(options: RunOptions) -> Exit {
         Ok(test) => test,
         Err(exit) => return exit,
     };
-    let (interpreter, script) = match test.compile() {
+    let (interpreter, script, note) = match test.compile() {
         Ok(ready) => ready,
         Err(exit) => return exit,
     };
@@ -36,9 +36,9 @@ pub(crate) fn run(options: RunOptions) -> Exit {
         Err(exit) => return exit,
     };
     let control = test.listen(&testbed);
-    let exit = match image::prepare(&testbed, &interpreter) {
+    let ready = image::prepare(&testbed, &interpreter).and_then(|()| test.begin(&testbed, &note));
+    let exit = match ready {
         Ok(()) => {
-            testbed.prestart();
             let outcome = hotbed_python::run(
                 &interpreter,
                 RunRequest {
@@ -168,15 +168,24 @@ impl Test {
     }
 
     /// Starts Python and compiles the script: what is wrong with it shows before anything boots.
-    fn compile(&self) -> Result<(Interpreter, Script), Exit> {
+    /// What comes with the script says what of it is skipped.
+    fn compile(&self) -> Result<(Interpreter, Script, String), Exit> {
         let host_failed = |error: hotbed_python::Error| {
             report::error(&error);
             Exit::HostFailed
         };
         let interpreter = Interpreter::start(&self.argv).map_err(host_failed)?;
-        let script = Script::compile(&interpreter, &self.config.script, &self.source);
+        let (path, source) = (&self.config.script, &self.source);
+        let script = match &self.options.from_checkpoint {
+            Some(name) => Script::compile_from(&interpreter, path, source, name),
+            None => Script::compile(&interpreter, path, source).map(|it| (it, String::new())),
+        };
         match script {
-            Ok(script) => Ok((interpreter, script)),
+            Ok((script, note)) => Ok((interpreter, script, note)),
+            Err(error @ hotbed_python::Error::Checkpoint(_)) => {
+                report::error(&error);
+                Err(Exit::Usage)
+            }
             Err(hotbed_python::Error::Syntax(text)) => {
                 eprintln!("{text}");
                 let name = self.config.script.display();
@@ -185,6 +194,17 @@ impl Test {
             }
             Err(error) => Err(host_failed(error)),
         }
+    }
+
+    /// Has the machines ready for the script: at the checkpoint that it begins at, or about to be started.
+    fn begin(&self, testbed: &Testbed, note: &str) -> Result<(), Exit> {
+        let Some(name) = &self.options.from_checkpoint else {
+            testbed.prestart();
+            return Ok(());
+        };
+        image::before_script(testbed, |call| testbed.resume(name, call))?;
+        testbed.log().info(note);
+        Ok(())
     }
 
     /// Lets `hotbed shell` in.
@@ -219,6 +239,7 @@ impl Test {
         options.keep_state = self.options.keep_machine_state;
         options.cold = self.options.cold;
         options.snapshots.clone_from(&self.options.snapshots);
+        options.keep_checkpoints = self.options.keep_checkpoints;
         Testbed::new(self.config.clone(), options, log).map_err(|error| {
             report::error(&error);
             Exit::HostFailed

@@ -46,6 +46,7 @@ pub use config::{MachineConfig, TestConfig};
 pub use error::{CallbackError, Error};
 pub use log::Log;
 pub use machine::Machine;
+pub use machine::hot::KINDS as CACHE_KINDS;
 pub use testbed::{AtTimeout, Options, Testbed};
 pub use vlan::Vlan;
 

@@ -1,6 +1,6 @@
 //! A test's machines and VLANs, the directories they live in, the global timeout and the end of it all.
 //!
-//! - `checkpoint`: all machines and VLANs at one instant, to go back to.
+//! - `checkpoint`: all machines and VLANs at one instant, to go back to; `kept`: such instants in the cache, for a later run.
 //! - `directories`: where everything is; `vlans`: the switches; `machines`: the machines; `reaper`: what cleans up when we cannot; `prestarter`: QEMUs that are
 //!   there before a test needs them; `timeout`: the timer.
 //!
@@ -8,6 +8,7 @@
 
 mod checkpoint;
 pub(crate) mod directories;
+mod kept;
 mod machines;
 mod prestarter;
 pub(crate) mod reaper;
@@ -58,6 +59,8 @@ pub struct Options {
     pub agent: Option<PathBuf>,
     /// Whether all machines boot from power-on, and none becomes a snapshot; also with `HOTBED_HOT=0`.
     pub cold: bool,
+    /// Whether checkpoints are kept in the cache, so that a later run can begin there.
+    pub keep_checkpoints: bool,
     /// The directory below which the testbed's own is made; by default as the NixOS driver finds it.
     pub temporary_root: Option<PathBuf>,
 }
@@ -89,6 +92,7 @@ pub struct Testbed {
     stopping: Mutex<()>,
     owner: Owner,
     checkpoints: checkpoint::Checkpoints,
+    keep_checkpoints: bool,
 }
 
 impl Testbed {
@@ -160,6 +164,7 @@ impl Testbed {
             stopping: Mutex::new(()),
             owner: Owner::here(),
             checkpoints: checkpoint::Checkpoints::default(),
+            keep_checkpoints: options.keep_checkpoints,
         }))
     }
 

@@ -52,6 +52,29 @@ pub(crate) struct Frozen {
     leases: Option<(Leases, Instant)>,
 }
 
+impl Frozen {
+    /// Its form as bytes, for a later run.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        self.switch.to_bytes().map_err(bad_state)
+    }
+
+    /// Takes it from its form as bytes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let switch = hotbed_switch::Frozen::from_bytes(bytes).map_err(bad_state)?;
+        let asked = rules::Asked::of(&switch);
+        Ok(Self {
+            switch,
+            asked,
+            // Whoever gave out addresses is a step of the script, which gives them out anew.
+            leases: None,
+        })
+    }
+}
+
+fn bad_state(error: hotbed_switch::BadState) -> Error {
+    Error::Machine(format!("the state of a VLAN: {error}"))
+}
+
 impl Vlan {
     /// Starts the switch of VLAN `number`, with its sockets in the testbed's directory: one for each of these machines, so that
     /// ports have their names, and one for anybody else.

@@ -18,4 +18,7 @@ pub enum Error {
     /// The test file is not Python.
     #[error("{0}")]
     Syntax(String),
+    /// The test file cannot begin at the checkpoint that was named.
+    #[error("{0}")]
+    Checkpoint(String),
 }

@@ -29,6 +29,27 @@ impl Script {
         Self::compile_as(file, true, text)
     }
 
+    /// Compiles what is left of a test file that begins at a checkpoint: the statements after the one that takes it, and before those
+    /// only imports, definitions, and assignments that call nothing. Gives it with a line that says what is skipped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Script::compile`]; [`Error::Checkpoint`] when the script cannot begin there.
+    pub fn compile_from(
+        interpreter: &Interpreter,
+        path: &Path,
+        text: &[u8],
+        checkpoint: &str,
+    ) -> Result<(Self, String), Error> {
+        let whole = Self::compile(interpreter, path, text)?;
+        Python::attach(|py| {
+            let (code, note) = rest_of(py, &whole.file, text, checkpoint)
+                .map_err(|error| Error::Checkpoint(error.value(py).to_string()))?;
+            let code = code.unbind();
+            Ok((Self { code, ..whole }, note))
+        })
+    }
+
     /// Compiles a script that is `name` in tracebacks and no file: it has no `__file__`, and finds no modules beside itself.
     ///
     /// # Errors
@@ -107,6 +128,24 @@ fn compile<'py>(py: Python<'py>, file: &Path, text: &[u8]) -> PyResult<Bound<'py
     py.import("builtins")?
         .getattr("compile")?
         .call(arguments, Some(&options))
+}
+
+/// The code of a script from a checkpoint on, and what to say about the rest.
+fn rest_of<'py>(
+    py: Python<'py>,
+    file: &Path,
+    text: &[u8],
+    checkpoint: &str,
+) -> PyResult<(Bound<'py, PyAny>, String)> {
+    let names = PyDict::new(py);
+    py.run(
+        pyo3::ffi::c_str!(include_str!("resume.py")),
+        Some(&names),
+        None,
+    )?;
+    let resume = names.as_any().get_item("resume")?;
+    let arguments = (PyBytes::new(py, text), file.as_os_str(), checkpoint);
+    resume.call1(arguments)?.extract()
 }
 
 /// Lets tracebacks show the lines of a script that is no file.

@@ -80,8 +80,10 @@ impl Fork {
             }
             *checkpoint = Some(name.clone());
         }
-        call::run(this.py(), |call| fork.testbed.checkpoint(&name, call))
-            .inspect_err(|_| *fork.checkpoint() = None)?;
+        call::run(this.py(), |call| {
+            fork.testbed.checkpoint_for_fork(&name, call)
+        })
+        .inspect_err(|_| *fork.checkpoint() = None)?;
         Ok(this)
     }
 

@@ -72,7 +72,7 @@ fn entries_are_listed_and_shown_with_sizes_uses_and_notes() {
             "KIND KEY ON DISK SIZE BUILT USES LAST USE",
             "snapshot aa11 1 MiB 16 MiB N min ago 0 never",
             "snapshot bb22 1 MiB 16 MiB N min ago 1 in use",
-            "2 entries, 2 MiB on the disk, 2 MiB of it snapshots (limit 8192 MiB)",
+            "2 entries, 2 MiB on the disk, 2 MiB of it snapshots and checkpoints (limit 8192 MiB)",
         ],
     );
     let show = hotbed(&place, &["show", "bb"]);

@@ -40,12 +40,16 @@ impl Hot {
         hot
     }
 
-    fn cache(&self, name: &str) -> PathBuf {
+    pub(crate) fn cache(&self, name: &str) -> PathBuf {
         self.0.path("cache/hotbed").join(name)
     }
 
     fn command(&self) -> Command {
-        let mut command = self.0.command(&["run", "--quiet", "test.py"]);
+        self.command_of(&["run", "--quiet", "test.py"])
+    }
+
+    pub(crate) fn command_of(&self, arguments: &[&str]) -> Command {
+        let mut command = self.0.command(arguments);
         command
             .env("XDG_CACHE_HOME", self.0.path("cache"))
             .env_remove("HOTBED_HOT")
@@ -89,7 +93,7 @@ impl Hot {
         Some(Ended::of(&mut command))
     }
 
-    fn names(&self, folder: &str, prefix: &str) -> Vec<PathBuf> {
+    pub(crate) fn names(&self, folder: &str, prefix: &str) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.cache(folder)) else {
             return Vec::new();
         };

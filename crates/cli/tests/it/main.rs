@@ -8,6 +8,7 @@
 
 mod bench;
 mod cache;
+mod checkpoint;
 mod conditions;
 mod full;
 mod guests;

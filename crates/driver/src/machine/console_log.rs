@@ -146,6 +146,32 @@ impl ConsoleLog {
         }
     }
 
+    /// All that the boot of a view had said by then, and how many bytes of that were searched.
+    pub(crate) fn said(&self, view: &View) -> io::Result<(Vec<u8>, u64)> {
+        let (mut bytes, mut searched) = (Vec::new(), 0);
+        for part in parts(view.boot, &view.unsaid, view.end) {
+            searched += part.end.min(view.cursor).saturating_sub(part.start);
+            bytes.extend(self.read(part.start, part.end)?);
+        }
+        Ok((bytes, searched))
+    }
+
+    /// Takes in what a boot has said elsewhere, and gives the view of that; so many bytes of it were searched.
+    pub(crate) fn add_boot(&self, text: &[u8], searched: u64) -> io::Result<View> {
+        self.advance();
+        let boot = self.state().end;
+        let mut writer = File::options().append(true).open(&self.path)?;
+        writer.write_all(text)?;
+        self.advance();
+        let end = self.state().end;
+        Ok(View {
+            boot,
+            cursor: end.min(boot.saturating_add(searched)),
+            end,
+            unsaid: Vec::new(),
+        })
+    }
+
     fn end_boot(&self, number: u64) {
         self.advance();
         let mut state = self.state();
@@ -205,7 +231,10 @@ impl ConsoleLog {
     /// All that the present boot has said so far, as it is.
     pub(crate) fn boot_bytes(&self) -> io::Result<Vec<u8>> {
         self.advance();
-        let parts = self.state().parts();
+        let parts = {
+            let state = self.state();
+            parts(state.boot, &state.unsaid, state.end)
+        };
         let mut bytes = Vec::new();
         for part in parts {
             bytes.extend(self.read(part.start, part.end)?);
@@ -288,18 +317,16 @@ impl ConsoleLog {
     }
 }
 
-impl State {
-    /// Where in the file is what the present boot has said.
-    fn parts(&self) -> Vec<Range<u64>> {
-        let mut parts = Vec::new();
-        let mut from = self.boot;
-        for unsaid in &self.unsaid {
-            parts.push(from..unsaid.start);
-            from = unsaid.end;
-        }
-        parts.push(from..self.end);
-        parts
+/// Where in the file is what a boot has said by `end`.
+fn parts(boot: u64, unsaid: &[Range<u64>], end: u64) -> Vec<Range<u64>> {
+    let mut parts = Vec::new();
+    let mut from = boot;
+    for unsaid in unsaid {
+        parts.push(from..unsaid.start);
+        from = unsaid.end;
     }
+    parts.push(from..end);
+    parts
 }
 
 /// One boot as the console log sees it; dropping it ends it.

@@ -6,6 +6,7 @@
 //! - `restore`: a QEMU that begins from a snapshot; `settle`: what the guest is told then: the time, new random numbers.
 //! - `prestart`: a QEMU that is there before it is needed.
 //! - `checkpoint`: machines in the middle of a test, saved and taken back; `pages`: the memory that they have changed.
+//! - `kept`: such machines in files, for a later run.
 //! - `clones`: one snapshot of many machines, each of which is told who it is.
 //! - `tree`: a snapshot for use in another place, or from another place.
 //! - `watch`: waits for a shell that announces itself, so that what is saved is as fresh as it can be.
@@ -15,6 +16,7 @@
 mod calm;
 pub(crate) mod checkpoint;
 pub(crate) mod clones;
+pub(crate) mod kept;
 mod key;
 mod limits;
 mod pages;
@@ -22,7 +24,7 @@ mod point;
 pub(crate) mod prestart;
 pub(crate) mod ram;
 mod restore;
-mod save;
+pub(crate) mod save;
 mod settle;
 mod tree;
 mod watch;
@@ -46,6 +48,10 @@ pub(crate) use watch::Others;
 
 /// What snapshots are called in the cache.
 pub(crate) const KIND: &str = "snapshot";
+/// What checkpoints are called there.
+pub(crate) const CHECKPOINT: &str = "checkpoint";
+/// What tests save in the cache: the kinds of entries that go first when there is no room.
+pub const KINDS: [&str; 2] = [KIND, CHECKPOINT];
 /// `0` switches hot boot off for all machines.
 const VARIABLE: &str = "HOTBED_HOT";
 
@@ -239,6 +245,7 @@ impl Machine {
             start,
             machine,
             point: &point,
+            template: start.template.as_ref(),
             directory: &self.site.directory,
             state_dir: self.state_dir(),
         };

@@ -38,23 +38,43 @@ impl Checkpoints {
     fn kept(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Checkpoint>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Has a checkpoint of that name, in the place of the one that there was.
+    pub(super) fn insert(&self, name: &str, checkpoint: Arc<Checkpoint>) {
+        let before = self.kept().insert(name.to_owned(), checkpoint);
+        drop(before);
+    }
 }
 
 /// One instant: each machine, if it was on, and each VLAN.
 #[derive(Debug)]
-struct Checkpoint {
-    machines: Vec<Option<Frozen>>,
-    vlans: Vec<FrozenVlan>,
+pub(super) struct Checkpoint {
+    pub(super) machines: Vec<Option<Frozen>>,
+    pub(super) vlans: Vec<FrozenVlan>,
 }
 
 impl Testbed {
     /// Saves all machines that are on, and all VLANs with the frames that are under way, as they are at one instant; waits for
-    /// machines that boot. A checkpoint of the same name is replaced.
+    /// machines that boot. A checkpoint of the same name is replaced. A run that keeps checkpoints also writes it to the cache, for
+    /// [`resume`](Self::resume) in a later run; when that fails, it is logged, and the checkpoint is good for this run all the same.
     ///
     /// # Errors
     ///
     /// When a machine cannot be saved: one of a start script, for example.
     pub fn checkpoint(&self, name: &str, call: &Call<'_>) -> Result<(), Error> {
+        self.save_as(name, self.keep_checkpoints, call)
+    }
+
+    /// Does the same for a block of the test at whose end all goes back; no later run has use for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`checkpoint`](Self::checkpoint).
+    pub fn checkpoint_for_fork(&self, name: &str, call: &Call<'_>) -> Result<(), Error> {
+        self.save_as(name, false, call)
+    }
+
+    fn save_as(&self, name: &str, is_kept: bool, call: &Call<'_>) -> Result<(), Error> {
         let message = format!("saving all machines as checkpoint `{name}`");
         self.site.log.nested(None, &message, || {
             let _turn = self.take_turn(call)?;
@@ -62,9 +82,11 @@ impl Testbed {
             let machines: Vec<&Machine> = self.machines.iter().map(|machine| &**machine).collect();
             let (machines, vlans) = save(&machines, &self.vlans, call)?;
             let checkpoint = Arc::new(Checkpoint { machines, vlans });
-            let before = self.checkpoints.kept().insert(name.to_owned(), checkpoint);
-            drop(before);
-            Ok(())
+            self.checkpoints.insert(name, Arc::clone(&checkpoint));
+            match is_kept {
+                true => self.keep(name, &checkpoint, call),
+                false => Ok(()),
+            }
         })
     }
 
@@ -78,12 +100,16 @@ impl Testbed {
         self.site.log.nested(None, &message, || {
             let _turn = self.take_turn(call)?;
             let checkpoint = find(&self.checkpoints.kept(), "checkpoint", name)?;
-            let pairs = self.machines.iter().map(|machine| &**machine);
-            let pairs: Vec<_> = pairs
-                .zip(checkpoint.machines.iter().map(Option::as_ref))
-                .collect();
-            restore(&pairs, &self.vlans, &checkpoint.vlans, call)
+            self.go_back_to(&checkpoint, call)
         })
+    }
+
+    pub(super) fn go_back_to(&self, checkpoint: &Checkpoint, call: &Call<'_>) -> Result<(), Error> {
+        let pairs = self.machines.iter().map(|machine| &**machine);
+        let pairs: Vec<_> = pairs
+            .zip(checkpoint.machines.iter().map(Option::as_ref))
+            .collect();
+        restore(&pairs, &self.vlans, &checkpoint.vlans, call)
     }
 
     /// Forgets a checkpoint, and gives back its memory; says whether there was one.
@@ -98,7 +124,7 @@ impl Testbed {
         self.checkpoints.kept().keys().cloned().collect()
     }
 
-    fn take_turn(&self, call: &Call<'_>) -> Result<crate::turn::Turn<'_, ()>, Error> {
+    pub(super) fn take_turn(&self, call: &Call<'_>) -> Result<crate::turn::Turn<'_, ()>, Error> {
         let doing = || "waiting for another checkpoint".to_owned();
         self.checkpoints.turn.take(call, &doing)
     }
@@ -151,7 +177,11 @@ fn check_room<T>(kept: &BTreeMap<String, T>, name: &str) -> Result<(), Error> {
     )))
 }
 
-fn find<T>(kept: &BTreeMap<String, Arc<T>>, what: &str, name: &str) -> Result<Arc<T>, Error> {
+pub(super) fn find<T: Clone>(
+    kept: &BTreeMap<String, T>,
+    what: &str,
+    name: &str,
+) -> Result<T, Error> {
     let names = || kept.keys().cloned().collect::<Vec<_>>().join("`, `");
     kept.get(name).cloned().ok_or_else(|| {
         let there_are = if kept.is_empty() {
@@ -291,7 +321,7 @@ fn restore(
 }
 
 /// Does something with all of them, each in a thread of its own; gives what came out, or the first error.
-fn at_once<I: Sync, T: Send>(
+pub(super) fn at_once<I: Sync, T: Send>(
     items: &[I],
     each: impl Fn(&I) -> Result<T, Error> + Sync,
 ) -> Result<Vec<T>, Error> {

@@ -18,6 +18,17 @@ pub(super) struct Asked {
     impairments: Vec<(Way, Impairment)>,
 }
 
+impl Asked {
+    /// What was asked of a switch that was saved.
+    pub(super) fn of(frozen: &hotbed_switch::Frozen) -> Self {
+        let impairments = frozen.impairments();
+        let owned = |(way, impairment): (&Way, &Impairment)| (way.clone(), impairment.clone());
+        Self {
+            impairments: impairments.map(owned).collect(),
+        }
+    }
+}
+
 /// What held before something was changed; [`Vlan::undo`] makes it hold again.
 #[derive(Debug, Clone, Default)]
 pub struct Before {

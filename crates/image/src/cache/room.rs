@@ -76,7 +76,7 @@ impl FromStr for Limit {
 }
 
 impl Cache {
-    /// Makes room: removes the entries of `kind`, those used least recently first, until no more than the limit is left of them; then
+    /// Makes room: removes the entries of these kinds, those used least recently first, until no more than the limit is left of them; then
     /// others that were of no use for longer than the limit says, as long as everything together is more. Gives what went.
     ///
     /// What somebody holds a [`Lease`](super::Lease) on stays.
@@ -84,14 +84,15 @@ impl Cache {
     /// # Errors
     ///
     /// When the folder cannot be read, or an entry not removed.
-    pub fn make_room(&self, kind: &str, limit: &Limit) -> Result<Vec<Listed>, Error> {
+    pub fn make_room(&self, kinds: &[&str], limit: &Limit) -> Result<Vec<Listed>, Error> {
         // The same for all kinds: two who make room at once would remove too much.
         let _lock = lock::wait(&self.root().join("locks").join(".room"))?;
         let mut listed = self.list()?;
         listed.sort_by_key(|listed| listed.used);
         let sum = |entries: &[Listed]| entries.iter().map(|listed| listed.bytes).sum::<u64>();
-        let (easy, dear): (Vec<_>, Vec<_>) =
-            listed.into_iter().partition(|listed| listed.kind == kind);
+        let (easy, dear): (Vec<_>, Vec<_>) = listed
+            .into_iter()
+            .partition(|listed| kinds.contains(&&*listed.kind));
         let (mut of_kind, mut total) = (sum(&easy), sum(&easy).saturating_add(sum(&dear)));
         let mut gone = Vec::new();
         for listed in easy {

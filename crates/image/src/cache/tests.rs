@@ -224,12 +224,12 @@ fn what_was_of_no_use_for_longest_goes_first() {
         age(store(&cache, key).path("used"), days);
     }
     obtain(&cache, &AtomicUsize::new(0));
-    let gone = cache.make_room("snapshot", &limit(5 << 19)).unwrap();
+    let gone = cache.make_room(&["snapshot"], &limit(5 << 19)).unwrap();
     assert_eq!(keys(&gone), ["aa"]);
     assert!(cache.stored("snapshot", "cc").is_some());
     assert_eq!(cache.list().unwrap().len(), 3, "other kinds stay");
     // What was used just now is used last, whatever it was before.
-    let gone = cache.make_room("snapshot", &limit(3 << 19)).unwrap();
+    let gone = cache.make_room(&["snapshot"], &limit(3 << 19)).unwrap();
     assert_eq!(keys(&gone), ["bb"]);
 }
 
@@ -241,11 +241,11 @@ fn what_somebody_uses_stays_whatever_the_limit() {
     drop(held);
     store(&cache, "bb");
     assert!(cache.is_in_use("snapshot", "aa"));
-    let gone = cache.make_room("snapshot", &limit(0)).unwrap();
+    let gone = cache.make_room(&["snapshot"], &limit(0)).unwrap();
     assert_eq!(keys(&gone), ["bb"]);
     drop(second);
     assert!(!cache.is_in_use("snapshot", "aa"));
-    let gone = cache.make_room("snapshot", &limit(0)).unwrap();
+    let gone = cache.make_room(&["snapshot"], &limit(0)).unwrap();
     assert_eq!(keys(&gone), ["aa"]);
     assert!(!cache.is_in_use("snapshot", "aa"));
     assert!(files::names(&cache.root().join("tmp")).unwrap().is_empty());
@@ -259,25 +259,31 @@ fn an_image_goes_when_there_is_too_much_and_nobody_used_it_for_long() {
     store(&cache, "aa");
     let none: [&str; 0] = [];
     assert_eq!(
-        keys(&cache.make_room("snapshot", &limit(1 << 30)).unwrap()),
+        keys(&cache.make_room(&["snapshot"], &limit(1 << 30)).unwrap()),
         none
     );
     assert_eq!(
-        keys(&cache.make_room("snapshot", &limit(0)).unwrap()),
+        keys(&cache.make_room(&["snapshot"], &limit(0)).unwrap()),
         ["aa"]
     );
     age(used.clone(), 29);
-    assert_eq!(keys(&cache.make_room("snapshot", &limit(0)).unwrap()), none);
+    assert_eq!(
+        keys(&cache.make_room(&["snapshot"], &limit(0)).unwrap()),
+        none
+    );
     age(used.clone(), 31);
     obtain(&cache, &builds);
-    assert_eq!(keys(&cache.make_room("snapshot", &limit(0)).unwrap()), none);
+    assert_eq!(
+        keys(&cache.make_room(&["snapshot"], &limit(0)).unwrap()),
+        none
+    );
     age(used, 31);
     assert_eq!(
-        keys(&cache.make_room("snapshot", &limit(1 << 30)).unwrap()),
+        keys(&cache.make_room(&["snapshot"], &limit(1 << 30)).unwrap()),
         none
     );
     assert_eq!(
-        keys(&cache.make_room("snapshot", &limit(0)).unwrap()),
+        keys(&cache.make_room(&["snapshot"], &limit(0)).unwrap()),
         ["00ff"]
     );
     assert_eq!(builds.into_inner(), 1);

@@ -61,16 +61,16 @@ pub(super) enum Ram {
 /// A machine at one instant.
 #[derive(Debug)]
 pub(crate) struct Frozen {
-    arguments: Vec<OsString>,
-    memory: u32,
-    ram: Memory,
-    way: String,
-    front: Arc<[u8]>,
+    pub(super) arguments: Vec<OsString>,
+    pub(super) memory: u32,
+    pub(super) ram: Memory,
+    pub(super) way: String,
+    pub(super) front: Arc<[u8]>,
     /// All of its state but its memory.
-    state: Vec<u8>,
-    qemu: String,
-    has_agent: bool,
-    view: View,
+    pub(super) state: Vec<u8>,
+    pub(super) qemu: String,
+    pub(super) has_agent: bool,
+    pub(super) view: View,
 }
 
 /// What QEMU says of its devices.

@@ -8,6 +8,7 @@ use hotbed_image::cache::Notes;
 use hotbed_image::{Cache, KeyBuilder};
 
 use super::KIND;
+use super::clones::Template;
 use super::save::MACHINE;
 use crate::Error;
 use crate::config::{Hot, ImageMachine};
@@ -16,6 +17,8 @@ use crate::machine::command_line::Accelerator;
 
 /// Goes up when the same inputs would be saved as something else.
 const FORMAT: &str = "5";
+/// What the input with the arguments of QEMU is called; between two of them is a zero.
+pub(super) const ARGUMENTS: &str = "command line of QEMU";
 /// What the testbed's directory is called in the key.
 const DIRECTORY: &[u8] = b"@testbed@";
 /// What the image's files are called there: it is known by its digest, wherever it is.
@@ -35,6 +38,8 @@ pub(super) struct Inputs<'i> {
     pub(super) machine: &'i ImageMachine,
     /// When it is saved.
     pub(super) point: &'i Hot,
+    /// What clones are before each is told which one it is, when it is about that.
+    pub(super) template: Option<&'i Template>,
     /// The testbed's directory, which has another name every time.
     pub(super) directory: &'i Path,
     /// The machine's directory, which has its name; clones have names of their own.
@@ -90,9 +95,8 @@ impl Key {
 
 impl Inputs<'_> {
     /// All of them, by names for people.
-    fn list(&self) -> Result<Vec<(&'static str, Vec<u8>)>, Error> {
-        // Clones are one machine until each is told which one it is.
-        let (identity, arguments) = match &self.start.template {
+    pub(super) fn list(&self) -> Result<Vec<(&'static str, Vec<u8>)>, Error> {
+        let (identity, arguments) = match self.template {
             Some(template) => (&template.identity, &template.arguments),
             None => (&self.start.identity, &self.start.arguments),
         };
@@ -100,10 +104,10 @@ impl Inputs<'_> {
         let digest_of = |path: &Path| self.cache.digest_of(path).map_err(Error::image(name));
         let identity = identity.digest().map_err(Error::image(name))?;
         let agent = self.start.agent.map(hotbed_image::Agent::digest);
-        let arguments = arguments
-            .iter()
-            .map(|argument| self.without_paths(argument));
-        let arguments = KeyBuilder::new("arguments").inputs("argument", arguments);
+        let arguments = arguments.iter();
+        let arguments: Vec<_> = arguments
+            .map(|argument| self.without_paths(argument))
+            .collect();
         let version = format!("{FORMAT} {}", env!("CARGO_PKG_VERSION"));
         let mut list = vec![
             ("version of Hotbed", version.into()),
@@ -112,7 +116,8 @@ impl Inputs<'_> {
             ("name or address", identity.into()),
             ("agent", agent.unwrap_or_default().into()),
             ("point in its boot", format!("{:?}", self.point).into()),
-            ("command line of QEMU", arguments.finish().into()),
+            // No argument holds a zero.
+            (ARGUMENTS, arguments.join(&0)),
         ];
         if let Some(kernel) = &self.machine.kernel {
             list.push(("kernel", digest_of(kernel)?.into()));
@@ -145,7 +150,7 @@ impl Inputs<'_> {
     fn without_paths(&self, argument: &OsStr) -> Vec<u8> {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
         let mut argument = argument.as_bytes().to_vec();
-        if self.start.template.is_some() {
+        if self.template.is_some() {
             argument = replace(&argument, &bytes(self.state_dir), STATE_DIR);
         }
         let image = &self.start.image;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::checkpoint::{front_of, save_devices};
 use super::restore::{Console, ask, await_migration, version};
-use super::{KIND, Plan, Saving, deadline};
+use super::{KIND, KINDS, Plan, Saving, deadline};
 use crate::call::now;
 use crate::machine::Machine;
 use crate::machine::run::Run;
@@ -105,22 +105,13 @@ impl Machine {
         let progress = Quiet {
             interrupt: call.interrupt,
         };
-        let mut failure = None;
-        let stored = plan.cache.store(KIND, &plan.key.key, &progress, |folder| {
+        let stored = store(&plan.cache, (KIND, &plan.key.key), &progress, |folder| {
             self.fill(run, plan, has_agent, folder, call)
-                .map_err(|error| {
-                    failure = Some(error);
-                    hotbed_image::Error::Interrupted
-                })
         });
         // It must not talk while another one takes its place, even if it was another process that saved it.
         let stopped = ask(&run.qmp, "stop", Value::Null, &[], call);
-        match (stored, failure) {
-            (_, Some(error)) => Err(error),
-            (Err(hotbed_image::Error::Interrupted), None) => Err(Error::Interrupted),
-            (Err(source), None) => Err(Error::image(self.name())(source)),
-            (Ok(stored), None) => stopped.map(|_| stored),
-        }
+        let stored = stored?.map_err(Error::image(self.name()))?;
+        stopped.map(|_| stored)
     }
 
     /// Writes the files of a snapshot.
@@ -174,8 +165,7 @@ impl Machine {
 
     /// Removes the snapshots that were of no use for longest, when all take too much room.
     fn make_room(&self, cache: &Cache) {
-        let gone = Limit::of_environment().and_then(|limit| cache.make_room(KIND, &limit));
-        if let Err(source) = gone {
+        if let Err(source) = make_room(cache) {
             self.log(&Error::image(self.name())(source).chain());
         }
     }
@@ -188,6 +178,33 @@ impl Machine {
             *present = Some(Arc::clone(new));
         }
         is_present
+    }
+}
+
+/// Removes what was saved and of no use for longest, when all takes too much room.
+pub(crate) fn make_room(cache: &Cache) -> Result<(), hotbed_image::Error> {
+    let limit = Limit::of_environment()?;
+    cache.make_room(&KINDS, &limit).map(drop)
+}
+
+/// Has an entry of the cache made by what fails in its own way; gives what came of it.
+pub(crate) fn store(
+    cache: &Cache,
+    (kind, key): (&str, &str),
+    progress: &dyn hotbed_image::Progress,
+    fill: impl FnOnce(&Path) -> Result<Notes, Error>,
+) -> Result<Result<Stored, hotbed_image::Error>, Error> {
+    let mut failure = None;
+    let stored = cache.store(kind, key, progress, |folder| {
+        fill(folder).map_err(|error| {
+            failure = Some(error);
+            hotbed_image::Error::Interrupted
+        })
+    });
+    match (stored, failure) {
+        (_, Some(error)) => Err(error),
+        (Err(hotbed_image::Error::Interrupted), None) => Err(Error::Interrupted),
+        (stored, None) => Ok(stored),
     }
 }
 
