@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hotbed_driver::Testbed;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use crate::call;
 
@@ -88,13 +89,12 @@ impl Fork {
     }
 
     /// Rolls back, also after an exception, which goes on; that nothing could be rolled back is then only logged.
-    #[pyo3(signature = (kind, _error, _traceback))]
+    #[pyo3(signature = (kind, *_error))]
     fn __exit__(
         &self,
         py: Python<'_>,
         kind: &Bound<'_, PyAny>,
-        _error: &Bound<'_, PyAny>,
-        _traceback: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyTuple>,
     ) -> PyResult<bool> {
         let name = self.checkpoint().take();
         let Some(name) = name else {

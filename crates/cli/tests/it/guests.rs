@@ -153,7 +153,7 @@ fn a_signal_while_a_machine_boots_leaves_nothing() {
     for (name, status) in [("INT", 130), ("TERM", 143)] {
         let place = Place::new();
         place.script("alice.connect()\n");
-        let mut running = Running::start(&mut place.command(&["run", "test.py"]));
+        let mut running = Running::start(&mut place.command(&["run", "--cold", "test.py"]));
         running.wait_for("QEMU running");
         let begin = Instant::now();
         running.signal(name);

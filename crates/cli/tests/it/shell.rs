@@ -95,7 +95,8 @@ fn a_machine_of_a_running_test_is_entered_by_scripts_and_by_a_terminal() {
         master.write_all(b"\x03exit 6\r").expect("a terminal");
         assert_eq!(child.wait().expect("a status").code(), Some(6));
     }
-    shell(&place, &["alice"], "touch /tmp/go").expect(0, &[]);
+    // The test may end, and the machine with it, before this does.
+    shell(&place, &["alice"], "touch /tmp/go");
     let (status, output) = running.wait();
     assert_eq!(status, 0, "{output}");
     assert!(place.leftovers().is_empty());

@@ -51,7 +51,7 @@ fn all_machines_go_back_together_and_again() {
             )
             .unwrap();
         m.succeed(
-            &["head -c 20000000 /dev/urandom > /tmp/after; echo said-after > /dev/hvc1"],
+            &["head -c 4000000 /dev/urandom > /tmp/after; echo said-after > /dev/hvc1"],
             Some(SOON),
             &call(),
         )

@@ -106,13 +106,12 @@ impl Parallel {
         })
     }
 
-    #[pyo3(signature = (kind, _error, _traceback))]
+    #[pyo3(signature = (kind, *_error))]
     fn __exit__(
         &self,
         py: Python<'_>,
         kind: &Bound<'_, PyAny>,
-        _error: &Bound<'_, PyAny>,
-        _traceback: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyTuple>,
     ) -> PyResult<bool> {
         let State { pool, calls } = std::mem::take(&mut *self.state());
         let Some(pool) = pool else { return Ok(false) };

@@ -7,7 +7,7 @@ use hotbed_driver::Testbed;
 use hotbed_driver::vlan::{Direction, Sighting, Watch};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
 use super::Vlan;
 use crate::call;
@@ -126,13 +126,12 @@ impl Expectation {
         this
     }
 
-    #[pyo3(signature = (kind, _error, _traceback))]
+    #[pyo3(signature = (kind, *_error))]
     fn __exit__(
         &self,
         py: Python<'_>,
         kind: &Bound<'_, PyAny>,
-        _error: &Bound<'_, PyAny>,
-        _traceback: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyTuple>,
     ) -> PyResult<bool> {
         if kind.is_none() {
             self.meet(py)?;
@@ -171,13 +170,12 @@ impl Ban {
         this
     }
 
-    #[pyo3(signature = (kind, _error, _traceback))]
+    #[pyo3(signature = (kind, *_error))]
     fn __exit__(
         &self,
         py: Python<'_>,
         kind: &Bound<'_, PyAny>,
-        _error: &Bound<'_, PyAny>,
-        _traceback: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyTuple>,
     ) -> PyResult<bool> {
         let lifted = self.lift(py);
         if kind.is_none() {

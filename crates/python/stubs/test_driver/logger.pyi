@@ -1,7 +1,6 @@
 """The log of a test."""
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Literal, NoReturn, final
 
 @final
@@ -9,12 +8,7 @@ class Block:
     """What `nested` and `subtest` give: logs its start on entry and its end when the body did not raise."""
 
     def __enter__(self) -> None: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...
 
 @final
 class CompositeLogger:

@@ -1,7 +1,6 @@
 """What must hold all the time while a part of the test runs."""
 
 from datetime import timedelta
-from types import TracebackType
 from typing import Literal, TypeAlias, final
 
 _Duration: TypeAlias = timedelta | float
@@ -19,9 +18,4 @@ class PollingCondition:
     def maybe_raise(self) -> None: ...
     def wait(self, timeout_seconds: _Duration | None = None, timeout: _Duration | None = None) -> None: ...
     def __enter__(self) -> PollingCondition: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...

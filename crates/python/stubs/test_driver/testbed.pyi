@@ -1,6 +1,5 @@
 """All machines and VLANs of the test, and the moments that it can go back to."""
 
-from types import TracebackType
 from typing import Literal, final
 
 @final
@@ -20,9 +19,4 @@ class Fork:
     """A part of the test after which all machines are as they were before."""
 
     def __enter__(self) -> Fork: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from datetime import timedelta
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, TypeAlias, final
 
 from test_driver.machine import BaseMachine
@@ -18,12 +17,7 @@ class Change:
 
     def undo(self) -> None: ...
     def __enter__(self) -> Change: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...
 
 @final
 class Capture:
@@ -33,12 +27,7 @@ class Capture:
     def path(self) -> Path: ...
     def stop(self) -> int: ...
     def __enter__(self) -> Capture: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...
 
 @final
 class Frame:
@@ -60,12 +49,7 @@ class Expectation:
     @property
     def frame(self) -> Frame: ...
     def __enter__(self) -> Expectation: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...
 
 @final
 class Ban:
@@ -73,12 +57,7 @@ class Ban:
 
     def lift(self) -> None: ...
     def __enter__(self) -> Ban: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...
 
 @final
 class Port:
@@ -152,12 +131,7 @@ class Gateway:
     def leases(self) -> dict[str, str]: ...
     def stop(self) -> None: ...
     def __enter__(self) -> Gateway: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...
 
 @final
 class Host:
@@ -180,12 +154,7 @@ class Hosts:
     def __getitem__(self, index: int) -> Host: ...
     def stop(self) -> None: ...
     def __enter__(self) -> Hosts: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...
 
 @final
 class VLan:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, AnyStr, Generic, Literal, TypeAlias, final, overload
 
 from test_driver.logger import Block, CompositeLogger
@@ -78,12 +77,7 @@ class Process(Generic[AnyStr]):
     def terminate(self) -> None: ...
     def kill(self) -> None: ...
     def __enter__(self) -> Process[AnyStr]: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...
 
 class BaseMachine:
     """A machine of the test."""
@@ -286,12 +280,7 @@ class Parallel:
     """
 
     def __enter__(self) -> Parallel: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...
     def execute(
         self,
         command: str,
