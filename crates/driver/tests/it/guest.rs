@@ -47,6 +47,8 @@ fn two_micro_machines_reach_each_other_by_name() {
         );
     }
     assert!(matches!(alice.activity(), Activity::Idle(_)));
+    let compaction = "cat /proc/sys/vm/compaction_proactiveness";
+    assert_eq!(run(alice, compaction), (0, "0\n".to_owned()));
     for command in ["ping -4 -c 1 bob", "ping -6 -c 1 bob"] {
         alice.succeed(&[command], Some(SOON), &call()).unwrap();
     }
