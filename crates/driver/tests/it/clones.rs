@@ -3,7 +3,7 @@
 use hotbed_driver::Machine;
 
 use crate::guest::{SOON, one_at_a_time};
-use crate::hot::{Cache, ask};
+use crate::hot::{Cache, ask, seconds_since_1970};
 use crate::support::{call, has_agent, run};
 
 const THREE: &str = "hot = true\n[machines.worker]\ncount = 3\n[machines.z]\nhot = false";
@@ -80,6 +80,48 @@ fn clones_come_from_one_snapshot_and_each_is_somebody() {
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 6, "two clones drew the same random numbers");
+}
+
+#[test]
+fn clones_of_debian_are_somebody_and_have_the_hosts_time() {
+    let _turn = one_at_a_time();
+    if !has_agent() {
+        return;
+    }
+    let cache = Cache::new();
+    let bed = cache.bed("[machines.worker]\nimage = \"debian\"\ncount = 2");
+    bed.testbed.start_all(&call()).unwrap();
+    let [one, two] = bed.testbed.machines() else {
+        panic!("two machines")
+    };
+    let mut seen = Vec::new();
+    for clone in [one, two] {
+        check(clone);
+        seen.push(ask(clone, "cat /etc/machine-id"));
+        seen.push(ask(clone, "cat /proc/sys/kernel/random/uuid"));
+        let before = seconds_since_1970();
+        let guest: f64 = ask(clone, "date +%s.%N").parse().unwrap();
+        let after = seconds_since_1970();
+        assert!(
+            before - 1.0 < guest && guest < after + 1.0,
+            "{before} {guest} {after}"
+        );
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 4, "{seen:?}");
+    let ping = |name| {
+        [
+            format!("ping -4 -c 1 {name}"),
+            format!("ping -6 -c 1 {name}"),
+        ]
+    };
+    for (clone, other) in [(one, "worker2"), (two, "worker1")] {
+        let commands = ping(other);
+        let commands = commands.each_ref().map(String::as_str);
+        clone.succeed(&commands, Some(SOON), &call()).unwrap();
+    }
+    assert_eq!(cache.snapshots().len(), 1);
 }
 
 #[test]

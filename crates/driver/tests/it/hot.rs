@@ -70,7 +70,7 @@ pub(crate) fn ask(machine: &Machine, command: &str) -> String {
     output.trim().to_owned()
 }
 
-fn seconds_since_1970() -> f64 {
+pub(crate) fn seconds_since_1970() -> f64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     now.unwrap().as_secs_f64()
 }
